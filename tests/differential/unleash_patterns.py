@@ -13,6 +13,7 @@ from yggdrasil_engine.engine import UnleashEngine
 from differential import campaign
 from differential import unleash_values as values
 from flagstore.evaluation import patterns
+from flagstore.evaluation.base import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,13 +49,18 @@ def compare(case: Any, tally: campaign.Tally, _: campaign.Fault) -> Iterator[tup
             tally.reached["translated"] += 1
         except patterns.InvalidPatternError:
             tally.reached["invalid in Rust"] += 1
-        except patterns.UnsupportedPatternError as error:
+        except UnsupportedError as error:
             tally.excluded[str(error)] += 1
             continue
         for text in texts:
             theirs = official.is_enabled(str(name), {"properties": {"x": text}}).is_enabled
             tally.outcomes["match" if theirs else "no match"] += 1
-            yield (pattern, ignore_case, text), theirs, bool(found and found(text))
+            try:
+                ours = bool(found and found(text))
+            except UnsupportedError as error:
+                tally.excluded[str(error)] += 1
+                continue
+            yield (pattern, ignore_case, text), theirs, ours
 
 
 if __name__ == "__main__":

@@ -8,12 +8,8 @@ from random import Random
 
 import pytest
 
-from flagstore.evaluation.patterns import (
-    InvalidPatternError,
-    UnsupportedPatternError,
-    matcher,
-    portable_matchers,
-)
+from flagstore.evaluation.base import UnsupportedError
+from flagstore.evaluation.patterns import InvalidPatternError, matcher, portable_matchers
 
 LENGTH = 10_000
 TIMED, WORST_S = 1_500, 0.005
@@ -24,21 +20,19 @@ TIMED, WORST_S = 1_500, 0.005
     [
         ("", ["", "a"], []),
         ("^cat$", ["cat"], ["cat\n", "a cat", "Cat"]),
-        ("(?m)^foo$", ["foo\nbar", "bar\nfoo\n"], ["foobar"]),
-        ("^(?i)Ab(?-i:c)$", ["abc", "ABc"], ["abC"]),
+        ("(?i)^Ab$|^c$", ["ab", "aB", "C"], ["abC"]),
         ("(?i)[k-m]é", ["KÉ", "\u212aé"], ["jé"]),
-        ("^(?s)a.b$", ["a\nb"], ["ab"]),
+        ("(?s)^a.b$", ["a\nb"], ["ab"]),
         ("a.b", ["a\rb", "a\x85b"], ["a\nb"]),
         (r"^\d{3}$", ["123", "\u0661\u0662\u0663"], ["12", "1234"]),
-        (r"^\w+$", ["a_1", "é", "e\u0301", "\u24b6"], ["²", "a-b"]),
-        (r"^\W$", ["²", "-"], ["e", "\u0301"]),
-        (r"\bcat\b", ["a cat", "cat²"], ["cats", "cat\u0301"]),
+        (r"^\w+$", ["a_1", "é"], ["a-b", "日-本"]),
+        (r"^\W$", ["-", "€"], ["e", "é"]),
+        (r"\bcat\b", ["a cat", "cat€"], ["cats", "caté"]),
         (r"^\B$", [""], ["a"]),
         (r"^\s\S$", ["\x85a", "\u3000\x1c"], ["\x1ca"]),
-        ("^[[:alpha:]]+$", ["abc"], ["é", "a1"]),
         ("^[]a^-]$", ["]", "a", "^", "-"], ["b"]),
         ("^[^]a]$", ["b", "\n"], ["]", "a"]),
-        ("^(?:foo|fo|(?P<name>x){2,3})$", ["foo", "fo", "xx", "xxx"], ["x", "f", "xxxx"]),
+        ("^(?:foo|fo|(?:x){2,3})$", ["foo", "fo", "xx", "xxx"], ["x", "f", "xxxx"]),
         ("^([^a]|[a-c]){1,2}$", ["a", "bx", "xa"], ["", "abc"]),
         ("^(a|b)*c$", ["c", "abbac"], ["abd"]),
         (r"^[^@]+@[^@]+\.[^@]+$", ["ada@x.org", "a@b.c.d"], ["ada@x", "a@@b.c", "@b.c"]),
@@ -55,7 +49,7 @@ def test_meaning(pattern: str, texts: list[str], others: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["(?=a)", "(?<!a)b", r"(a)\1", "(regex", "a)", "*", "a|+", "(?i)*", "a{2,1}", "\\"],
+    ["(?=a)", "(?<!a)b", r"(a)\1", "(regex", "a)", "(?i)*", "a|+", "a{2,1}", "\\"],
 )
 def test_patterns_that_rust_refuses(pattern: str) -> None:
     """Look-around, back-references and errors of syntax are invalid in Rust."""
@@ -69,14 +63,23 @@ def test_patterns_that_rust_refuses(pattern: str) -> None:
         *("(a+)+$", "(a|aa)+$", "(a*)*b", "((a?){20}){20}b", r"^\d+(\.\d+)*$"),
         *("a[a-z]*b[b-z]*c", "^a*b?a*$", "^(x|y)?[xy]{0,9}[x-z]{0,9}w$", "[ab]{200}c"),
         *(r"\p{Greek}", "[a-z&&[^b]]", "(?x) a", "(?-u)a", r"\x41", r"\<a", r"\b{start}a"),
-        *("[a", "[z-a]", "[]-a]", "[[:word]", "[[:foo:]]", r"[\d-z]", "(?<a>b)(?<a>c)", "(?ii)a"),
-        *("a++", "a{9999}", r"\w{100}", "(?:aa|b){9}", "(" * 50 + ")" * 50, "(?i)å", r"²\w"),
+        *("[a", "[z-a]", "[]-a]", "[[:word:]]", r"[\d-z]", "(?P<a>b)", "(?i:a)", "a(?i)b", "(?ii)"),
+        *("a++", "a{9999}", r"\w{100}", "(?:aa|b){9}", "(" * 50 + ")" * 50, "(?i)å"),
     ],
 )
 def test_unsupported_patterns(pattern: str) -> None:
     """What may take more than linear time, or mean something else, is refused."""
-    with pytest.raises(UnsupportedPatternError):
+    with pytest.raises(UnsupportedError):
         matcher(pattern)
+
+
+@pytest.mark.parametrize("text", ["²", "e\u0301", "\u24b6"])
+def test_unsupported_words(text: str) -> None:
+    r"""Characters that only one of Python and Rust has in ``\w`` count where a pattern has it."""
+    for pattern in (r"\w", r"^\W$", r"[\w-]", r"a\b"):
+        with pytest.raises(UnsupportedError):
+            matcher(pattern)(text)
+    assert matcher("^[^a]*$")(text)
 
 
 @pytest.mark.parametrize(
@@ -105,14 +108,13 @@ def test_linear_time(pattern: str, texts: list[str]) -> None:
 
 def test_portable_patterns() -> None:
     """What dialects agree on matches as a whole or in part; anything else is refused."""
-    matchers = portable_matchers("h.*y|x")
-    assert matchers is not None
-    whole, anywhere = matchers
+    whole, anywhere = portable_matchers("h.*y|x")
     assert whole("howdy")
     assert not whole("oh, hey!")
     assert anywhere("oh, hey!")
     for pattern in ("(?i)a", "[[:alpha:]]", r"(a)\1", "é", "a{,2}", "a++", "(", "(a+)+"):
-        assert portable_matchers(pattern) is None
+        with pytest.raises(UnsupportedError):
+            portable_matchers(pattern)
 
 
 PIECES = [
@@ -155,7 +157,7 @@ def test_generated_patterns_mean_the_same_in_python() -> None:
         pattern, parts = make(random)
         try:
             found = matcher(pattern)
-        except UnsupportedPatternError:
+        except UnsupportedError:
             continue
         translated += 1
         reference = re.compile(re.sub(r"\$$", r"\\Z", pattern.replace("$|", r"\Z|")))
@@ -175,7 +177,7 @@ def test_hostile_texts_take_milliseconds() -> None:
         pattern, parts = make(random)
         try:
             found = matcher(pattern)
-        except UnsupportedPatternError:
+        except UnsupportedError:
             refused += 1
             continue
         translated += 1

@@ -310,10 +310,9 @@ def _matches(operands: Operands, missing: Verdict) -> Rule:
     pattern = _last(operands, "pattern", str)
     from flagstore.evaluation.patterns import portable_matchers  # noqa: PLC0415 - rare
 
-    matchers = portable_matchers(pattern)
-    if subject is None or matchers is None:
+    if subject is None:
         raise UnsupportedError
-    whole, anywhere = matchers
+    whole, anywhere = portable_matchers(pattern)
 
     def rule(context: Context) -> Verdict:
         text = _read(subject, context)

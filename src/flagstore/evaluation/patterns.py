@@ -9,8 +9,9 @@ must mean the same in Python, and no input may make it slow. A pattern is
 3. checked: each repetition scans each run of its characters at most once.
 
 All other patterns are rejected: repeated groups, repetitions that can split the same characters in
-many ways, and the rarer parts of Rust's syntax (``\p{Greek}``, ``[a-z&&[^b]]``, ``(?x)``).
-Characters that are newer than this Python's Unicode tables may be classified differently in Rust.
+many ways, and the rarer parts of Rust's syntax (``\p{Greek}``, ``[[:alpha:]]``, ``(?P<name>a)``,
+flags other than ``(?i)`` and ``(?s)`` at the start). Characters that are newer than this Python's
+Unicode tables may be classified differently in Rust.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import category
+
+from flagstore.evaluation.base import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,40 +34,38 @@ _MAX_LENGTH = 1_000
 """The length of an alternative with its repetitions; Rust limits patterns, too."""
 _MAX_STEPS = 120
 """Comparisons at each position of a string, in units of the time to compare two letters."""
-_MAX_RANGE = 30_000
 
 
 class InvalidPatternError(Exception):
     """Rust rejects the pattern, which then never matches."""
 
 
-class UnsupportedPatternError(Exception):
-    """The pattern might have another meaning in Python, or take more than linear time."""
-
-
 def matcher(pattern: str, *, ignore_case: bool = False) -> Matcher:
-    """Return a function that searches a string for a pattern in Rust's syntax.
+    r"""Return a function that searches a string for a pattern in Rust's syntax.
 
     Raises:
         InvalidPatternError: Rust rejects the pattern.
-        UnsupportedPatternError: the pattern cannot be matched here.
+        UnsupportedError: the pattern cannot be matched here. The function raises it, too,
+            where Python and Rust differ on which characters of the string are in ``\w``.
     """
     parser = _Parser(pattern, ignore_case=ignore_case)
     sequences = _shortest(map(_simplified, parser.parse()))
     anchored = [_linear(each[1:], anchored=True) for each in sequences if each[:1] == (_BEGIN,)]
     floating = [_linear(each, anchored=False) for each in sequences if each[:1] != (_BEGIN,)]
     if sum(steps for _, steps in (*anchored, *floating)) > _MAX_STEPS:
-        raise UnsupportedPatternError("too many comparisons at each position")
+        raise UnsupportedError("too many comparisons at each position")
     texts = [rf"\A(?:{'|'.join(text for text, _ in anchored)})"] if anchored else []
     compiled = re.compile("|".join([*texts, *(text for text, _ in floating)]))
     found = compiled.search if floating else compiled.match
     if not parser.words:
         return found
-    if any(_AS_IN_RUST[ord(char)] != ord(char) for char in parser.mentioned):
-        raise UnsupportedPatternError(
-            r"\w or \b with a character that Python classifies differently"
-        )
-    return lambda text: found(text if text.isascii() else text.translate(_AS_IN_RUST))
+
+    def same_words(text: str) -> object:
+        if not text.isascii() and any(not one.isascii() and _differs(one) for one in text):
+            raise UnsupportedError(r"\w or \b with a character that Rust classifies otherwise")
+        return found(text)
+
+    return same_words
 
 
 _ATOM = r"(?:[^\\\[\](){}*+?|^$&~\n\r-]|[-&~]|\\[dDwWsS]|\\[\\.\[\](){}*+?|^$/-])"
@@ -74,20 +75,22 @@ _REPETITION = r"(?:[*+?]|\{\d{1,3}(?:,\d{0,3})?\})\??"
 _PORTABLE = rf"(?:(?:{_SET}|{_ATOM}|\))(?:{_REPETITION})?(?![*+?{{])|[|^$]|\((?:\?:)?)*"
 
 
-def portable_matchers(pattern: str) -> tuple[Matcher, Matcher] | None:
+def portable_matchers(pattern: str) -> tuple[Matcher, Matcher]:
     r"""Return functions that match a whole string, and any part of it, in every dialect.
 
-    The strings must be printable ASCII. Return None if the pattern uses more than RE2, Rust, Java,
-    JavaScript and Python agree on: literals, ``.``, sets, groups, alternatives, repetition, ``^``,
-    ``$``, ``\d``, ``\w``, ``\s`` and their opposites, and escaped punctuation; or if it cannot be
-    matched here.
+    The strings must be printable ASCII.
+
+    Raises:
+        UnsupportedError: the pattern cannot be matched here, or uses more than RE2, Rust, Java,
+            JavaScript and Python agree on: literals, ``.``, sets, groups, alternatives, repetition,
+            ``^``, ``$``, ``\d``, ``\w``, ``\s`` and their opposites, and escaped punctuation.
     """
     if not pattern.isascii() or not re.fullmatch(_PORTABLE, pattern):
-        return None
+        raise UnsupportedError("a pattern that dialects may read differently")
     try:
         return matcher(f"^(?:{pattern})$"), matcher(pattern)
-    except (InvalidPatternError, UnsupportedPatternError):
-        return None
+    except InvalidPatternError:
+        raise UnsupportedError("an invalid pattern") from None
 
 
 # -- sets of characters ----------------------------------------------------------------------------
@@ -142,30 +145,18 @@ def _block(char: str) -> int:
     return _WORDS if _is_word(char) else _OTHERS
 
 
-_POSIX = {
-    name: [(bounds[at], bounds[at + 1]) for at in range(0, len(bounds), 2)]
-    for name, bounds in (
-        *(("alnum", "09AZaz"), ("alpha", "AZaz"), ("ascii", "\x00\x7f"), ("blank", "\t\t  ")),
-        *(("cntrl", "\x00\x1f\x7f\x7f"), ("digit", "09"), ("graph", "!~"), ("lower", "az")),
-        *(("print", " ~"), ("punct", "!/:@[`{~"), ("space", "\t\r  "), ("upper", "AZ")),
-        *(("word", "09AZaz__"), ("xdigit", "09AFaf")),
-    )
-}
-"""The ranges of each ``[:name:]``."""
-
-
-def _perl(name: str, beyond_ascii: int, text: str, negated: str) -> tuple[_Chars, _Chars]:
-    bits = beyond_ascii | _union(_range(*bounds) for bounds in _POSIX[name]).may
+def _perl(ranges: str, beyond_ascii: int, text: str, negated: str) -> tuple[_Chars, _Chars]:
+    bits = beyond_ascii | _union(map(_range, ranges[::2], ranges[1::2])).may
     chars = _Chars(text, bits, bits)
     return chars, _complement(chars, negated)
 
 
 _PERL: dict[str, _Chars] = {}
-_PERL["d"], _PERL["D"] = _perl("digit", _DIGITS, r"\d", r"\D")
-_PERL["w"], _PERL["W"] = _perl("word", _DIGITS | _WORDS, r"\w", r"\W")
+_PERL["d"], _PERL["D"] = _perl("09", _DIGITS, r"\d", r"\D")
+_PERL["w"], _PERL["W"] = _perl("09AZaz__", _DIGITS | _WORDS, r"\w", r"\W")
 # Python's \s has four more control characters.
 _SPACE_TEXT = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_PERL["s"], _PERL["S"] = _perl("space", _SPACES, _SPACE_TEXT, r"\S\x1c-\x1f")
+_PERL["s"], _PERL["S"] = _perl("\t\r  ", _SPACES, _SPACE_TEXT, r"\S\x1c-\x1f")
 _NOT_NEWLINE = _Chars(r"^\n", _ALL ^ _NEWLINE, _ALL ^ _NEWLINE)
 _ANYTHING = _Chars(r"\s\S", _ALL, _ALL)
 
@@ -182,24 +173,9 @@ def _is_word(char: str) -> bool:
     return kind[0] in "LM" or kind in ("Nd", "Nl", "Pc") or others
 
 
-class _Translation(dict[int, int]):
-    r"""Replaces characters, with ``str.translate``, so that Python's ``\w`` matches as Rust's.
-
-    Where the two differ, a superscript, which only Python's ``\w`` matches, stands for those that
-    only Rust's matches, and a mark for the opposite.
-    """
-
-    def __missing__(self, code: int) -> int:
-        if len(self) > _MAX_RANGE:
-            self.clear()
-        char = chr(code)
-        if not char.isascii() and _is_word(char) is not char.isalnum():
-            char = "\u0300" if char.isalnum() else "²"
-        self[code] = ord(char)
-        return self[code]
-
-
-_AS_IN_RUST = _Translation()
+def _differs(char: str) -> bool:
+    r"""Return whether a non-ASCII character matches ``\w`` in only one of Python and Rust."""
+    return _is_word(char) is not char.isalnum()
 
 
 def _cases(char: str) -> str:
@@ -207,7 +183,7 @@ def _cases(char: str) -> str:
     if char.isascii() or (char <= "\xff" and char not in "\xb5\xc5\xdf\xe5"):
         return {"k": "kK\u212a", "s": "sS\u017f"}.get(char.lower(), char.lower() + char.upper())
     if char.lower() != char.upper() or char.casefold() != char:
-        raise UnsupportedPatternError(f"{char!r} without regard to case")
+        raise UnsupportedError(f"{char!r} without regard to case")
     return char
 
 
@@ -240,15 +216,13 @@ if TYPE_CHECKING:
     Sequence: TypeAlias = tuple[_Repeat | str, ...]
     """Repetitions, and assertions in Python's syntax."""
 
-_BEGIN, _END, _LINE_BEGIN, _LINE_END = r"\A", r"\Z", "(?m:^)", "(?m:$)"
-_ASSERTIONS = {"A": _BEGIN, "z": _END, "b": r"\b", "B": r"(?!\b)"}
+_BEGIN, _END = r"\A", r"\Z"
+_ASSERTIONS = {"^": _BEGIN, "$": _END, r"\A": _BEGIN, r"\z": _END, r"\b": r"\b", r"\B": r"(?!\b)"}
 _CONTROLS = {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}
 _QUANTIFIERS = ("*", "+", "?", "{")
 _QUANTIFIER = r"(?:([*+?])|\{([0-9]{1,4})(?:(,)([0-9]{0,4}))?\})\??"
-_GROUP = r"\?(?:P?<[A-Za-z_][A-Za-z0-9_]*>|([imsU]*)(?:-([imsU]+))?([:)]))"
-_NAMES = r"\(\?P?<([^>]*)"
-_BRACKETS = r"(?s)\[(\^?)(\]?(?:[^\]\\\[]|\\.|\[:[a-z]+:\])*)\]"
-_MEMBERS = r"(?s)\[:([a-z]+):\]|(\\?.)(?:-(\\?.))?"
+_BRACKETS = r"(?s)\[(\^?)(\]?(?:[^\]\\\[]|\\.)*)\]"
+_MEMBERS = r"(?s)(\\?.)(?:-(\\?.))?"
 
 
 class _Parser:
@@ -258,20 +232,18 @@ class _Parser:
         self._text = text
         self._at = 0
         self._depth = 0
-        self._flags = set("i" if ignore_case else "")
-        self.mentioned: set[str] = set()
+        flags = self._match(r"\(\?(i|s|is|si)\)")
+        self._ignore_case = ignore_case or (flags is not None and "i" in flags[1])
+        self._any = _ANYTHING if flags and "s" in flags[1] else _NOT_NEWLINE
         self.words = False
 
     def parse(self) -> list[Sequence]:
         """Return the pattern's alternatives."""
-        names = re.findall(_NAMES, self._text)
-        if len(names) > len({*names}):
-            raise UnsupportedPatternError("groups of the same name")
         sequences = self._alternatives()
         if self._at < len(self._text):
             raise InvalidPatternError("unopened group")
         if any(sum(map(_length, sequence)) > _MAX_LENGTH for sequence in sequences):
-            raise UnsupportedPatternError("pattern too long")
+            raise UnsupportedError("pattern too long")
         return sequences
 
     def _alternatives(self) -> list[Sequence]:
@@ -301,17 +273,13 @@ class _Parser:
         if self._match(r"\("):
             return self._group()
         part: _Repeat | str
-        if self._match(r"\^"):
-            part = _LINE_BEGIN if "m" in self._flags else _BEGIN
-        elif self._match(r"\$"):
-            part = _LINE_END if "m" in self._flags else _END
-        elif found := self._match(r"\\([AzbB])(?!\{)"):
-            part = _ASSERTIONS[found[1]]
-            self.words |= found[1] in "bB"
+        if found := self._match(r"[$^]|\\[AzbB](?!\{)"):
+            part = _ASSERTIONS[found[0]]
+            self.words |= found[0] in (r"\b", r"\B")
         elif self._begins("["):
             part = _Repeat(self._brackets())
         elif self._match(r"\."):
-            part = _Repeat(_ANYTHING if "s" in self._flags else _NOT_NEWLINE)
+            part = _Repeat(self._any)
         else:
             found = self._match(r"(?s)\\?.")
             part = _Repeat(self._chars(self._unescaped(found[0] if found else "")))
@@ -321,7 +289,7 @@ class _Parser:
         """Apply the quantifier that follows an item, if any."""
         found = self._match(_QUANTIFIER)
         if self._begins(*_QUANTIFIERS):
-            raise UnsupportedPatternError("repetition of a repetition")
+            raise UnsupportedError("repetition of a repetition")
         if found is None:
             return item
         char, least, comma, most = found.groups()
@@ -333,31 +301,18 @@ class _Parser:
         return _copies(item, int(least), high)
 
     def _group(self) -> list[Sequence]:
-        outside = set(self._flags)
         if self._begins("?=", "?!", "?<=", "?<!"):
             raise InvalidPatternError("look-around")
-        if self._begins("?") and self._set_flags() == ")":
-            if self._begins(*_QUANTIFIERS):
-                raise InvalidPatternError("nothing to repeat")
-            return [()]
+        if not self._match(r"\?:") and self._begins("?"):
+            raise UnsupportedError("a group with flags or a name")
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise UnsupportedPatternError("groups nested too deeply")
+            raise UnsupportedError("groups nested too deeply")
         found = self._alternatives()
         self._depth -= 1
         if not self._match(r"\)"):
             raise InvalidPatternError("unclosed group")
-        self._flags = outside
         return found
-
-    def _set_flags(self) -> str:
-        """Read a group's flags or name; return the character after flags."""
-        found = self._match(_GROUP)
-        on, off, end = found.groups("") if found else ("", "", "")
-        if not found or len({*on, *off}) < len(on + off) or (end == ")" and not on + off):
-            raise UnsupportedPatternError("unknown kind of group")
-        self._flags = (self._flags | {*on}) - {*off}
-        return end
 
     def _unescaped(self, text: str) -> str | _Chars:
         """Return the character, or set of characters, that a character or an escape stands for."""
@@ -373,39 +328,31 @@ class _Parser:
             return _CONTROLS[char]
         if char.isascii() and char.isprintable() and not char.isalnum() and char not in "<>":
             return char
-        raise UnsupportedPatternError(f"escape \\{char}")
+        raise UnsupportedError(f"escape \\{char}")
 
     def _chars(self, low: str | _Chars, high: str = "") -> _Chars:
         """Return the set of a range of characters, in both cases where case is ignored."""
         if isinstance(low, _Chars):
             return low
         high = high or low
-        if ord(high) - ord(low) > (_MAX_LENGTH if "i" in self._flags else _MAX_RANGE):
-            raise UnsupportedPatternError("range of too many characters")
-        chars = {*map(chr, range(ord(low), ord(high) + 1))}
-        ranges = [(low, high)]
-        if "i" in self._flags:
-            chars = {*"".join(map(_cases, chars))}
-            ranges = [(one, one) for one in sorted(chars)]
-        self.mentioned |= chars
-        return _union(_range(*each) for each in ranges)
+        if not self._ignore_case:
+            return _range(low, high)
+        if ord(high) - ord(low) > _MAX_LENGTH:
+            raise UnsupportedError("range of too many characters")
+        chars = map(chr, range(ord(low), ord(high) + 1))
+        return _union(_range(one, one) for one in sorted({*"".join(map(_cases, chars))}))
 
     def _brackets(self) -> _Chars:
         found = self._match(_BRACKETS)
         if found is None or re.search(r"&&|--|~~|^\]-", found[2]):
-            raise UnsupportedPatternError("nested, combined or unclosed character class")
+            raise UnsupportedError("nested, combined or unclosed character class")
         chars = _union(self._member(*one.groups("")) for one in re.finditer(_MEMBERS, found[2]))
         return _complement(chars) if found[1] else chars
 
-    def _member(self, name: str, low: str, high: str) -> _Chars:
-        """Return the set of a name such as ``alpha``, or of one character or range."""
-        if name:
-            if name not in _POSIX:
-                raise UnsupportedPatternError("unknown character class")
-            return _union(self._chars(*bounds) for bounds in _POSIX[name])
+    def _member(self, low: str, high: str) -> _Chars:
         first, last = self._unescaped(low), self._unescaped(high)
         if high and (isinstance(first, _Chars) or isinstance(last, _Chars) or last < first):
-            raise UnsupportedPatternError("invalid range")
+            raise UnsupportedError("invalid range")
         return self._chars(first, high and str(last))
 
 
@@ -418,7 +365,7 @@ def _length(part: _Repeat | str) -> int:
 
 def _checked(sequences: list[Sequence]) -> list[Sequence]:
     if len(sequences) > _MAX_ALTERNATIVES or any(len(each) > _MAX_PARTS for each in sequences):
-        raise UnsupportedPatternError("too many alternatives")
+        raise UnsupportedError("too many alternatives")
     return sequences
 
 
@@ -435,7 +382,7 @@ def _copies(item: list[Sequence], low: int, high: int | None) -> list[Sequence]:
     if len(chars) == len(item) and not (negated and len(item) > 1):
         return [(_Repeat(_union(chars), low, high),)]
     if high is None:
-        raise UnsupportedPatternError("repeated group")
+        raise UnsupportedError("repeated group")
     found: list[Sequence] = []
     copies: list[Sequence] = [()]
     for count in range(high + 1):
@@ -496,7 +443,6 @@ def _linear(parts: Sequence, *, anchored: bool) -> tuple[str, int]:
     for at, part in enumerate(parts):
         if isinstance(part, str):
             texts.append(part)
-            before = _NEWLINE if part == _LINE_BEGIN else before
             continue
         if not once:
             steps += _weight(part)
@@ -535,7 +481,7 @@ def _first_place(
         same = chars.may == chars.must == loop.chars.may == loop.chars.must
         if same or (once and not loop.chars.may & ~chars.must):
             return f"(?>{loop.text}?{text})"
-    raise UnsupportedPatternError("repetitions that can split a string in many ways")
+    raise UnsupportedError("repetitions that can split a string in many ways")
 
 
 def _first(parts: Sequence) -> int:
@@ -543,7 +489,7 @@ def _first(parts: Sequence) -> int:
     found = 0
     for part in parts:
         if isinstance(part, str):
-            return found | {_END: 0, _LINE_END: _NEWLINE}.get(part, _ALL)
+            return found | (0 if part == _END else _ALL)
         found |= part.chars.may
         if part.low:
             break

@@ -20,10 +20,11 @@ from flagstore.evaluation.base import (
     ContextError,
     Evaluation,
     MalformedError,
+    UnsupportedError,
     optional,
     required,
 )
-from flagstore.evaluation.unleash_operators import OffError, UnsupportedError, constraint, never
+from flagstore.evaluation.unleash_operators import OffError, constraint, never
 from flagstore.evaluation.unleash_strategies import Flag
 
 if TYPE_CHECKING:

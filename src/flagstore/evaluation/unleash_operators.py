@@ -14,7 +14,13 @@ import re
 from operator import eq, ge, gt, le, lt
 from typing import TYPE_CHECKING, Any
 
-from flagstore.evaluation.base import MalformedError, all_of, optional, required
+from flagstore.evaluation.base import (
+    MalformedError,
+    UnsupportedError,
+    all_of,
+    optional,
+    required,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,10 +67,6 @@ class OffError(Exception):
 
 class UnknownOperatorError(OffError):
     """The same, for an operator that a later engine may know."""
-
-
-class UnsupportedError(Exception):
-    """The official engine's result cannot be determined here."""
 
 
 def constraint(given: Json) -> Predicate:
@@ -194,7 +196,7 @@ def _pattern(value: str, ignore_case: bool) -> Test:  # noqa: FBT001 - a setting
         found = patterns.matcher(value, ignore_case=ignore_case)
     except patterns.InvalidPatternError:
         return lambda _: False
-    except patterns.UnsupportedPatternError as error:
+    except UnsupportedError as error:
         why = f"regular expression {value[:200]!r}: {error}"
 
         # Raised only when reached: another strategy may match first.

@@ -13,6 +13,7 @@ from flagstore.evaluation.base import (
     RULE_MATCH,
     Evaluation,
     MalformedError,
+    UnsupportedError,
     all_of,
     optional,
     required,
@@ -21,7 +22,6 @@ from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.unleash_operators import (
     WHITE_SPACE,
     OffError,
-    UnsupportedError,
     constraint,
     every,
     in_networks,

@@ -91,16 +91,16 @@ class Unleash(base.Provider):
 
     def judge(self, items: Items) -> Callable[[str, str], Verdict]:
         """Judge items as the engine does."""
+        from flagstore.evaluation import base as evaluation  # noqa: PLC0415 - as of Provider
         from flagstore.evaluation import unleash_operators as operators  # noqa: PLC0415
-        from flagstore.evaluation.base import EngineConfig  # noqa: PLC0415 - as of Provider
         from flagstore.evaluation.unleash import MALFORMED, UnleashEngine  # noqa: PLC0415
 
-        engine = UnleashEngine(items, EngineConfig(now=lambda: 0.0, random=lambda: 0.0))
+        engine = UnleashEngine(items, evaluation.EngineConfig(now=lambda: 0.0, random=lambda: 0.0))
 
         def judge(section: str, key: str) -> Verdict:
             try:
                 engine.check(section, key)
-            except (operators.UnknownOperatorError, operators.UnsupportedError):
+            except (operators.UnknownOperatorError, evaluation.UnsupportedError):
                 return Verdict.USABLE
             except operators.OffError:
                 return Verdict.DAMAGED
