@@ -1,12 +1,8 @@
 """A campaign: flagstore's engine and the provider's own, compared over random sets and contexts.
 
-Runs in .venv-sdks, where the official engines are. Each provider's script calls :func:`run` with
-its cases, its comparison and its faults; the counts are printed as JSON for test_differential.py.
-The same seed makes the same cases.
-
-A campaign that finds no faults proves little. With ``--fault NAME`` flagstore's engine gets another
-input than the official one, or its result is changed, as if it had that fault; with ``--fault all``
-each fault is tried over the same cases until it is found.
+Runs in .venv-sdks, where the official engines are. The same seed makes the same cases. A campaign
+that finds no faults proves little: with ``--fault all``, flagstore's engine gets another input than
+the official one, or its result is changed, as if it had a fault, until each fault is found.
 """
 
 from __future__ import annotations
@@ -31,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """The counts of a campaign. A case is one flag evaluated for one context."""
+    """The counts of a campaign."""
 
     cases: int = 0
     reached: Counter[str] = field(default_factory=Counter)
@@ -78,7 +74,7 @@ def run(make: Callable[[Random], Any], compare: Compare, faults: Mapping[str, Fa
     random = Random(arguments.seed)
     sets = (make(Random(random.getrandbits(64))) for _ in count())
     if arguments.fault:
-        chosen = faults if arguments.fault == "all" else {arguments.fault: faults[arguments.fault]}
+        chosen = {name: one for name, one in faults.items() if arguments.fault in ("all", name)}
         report = _search(sets, compare, chosen, arguments.cases)
     else:
         report = _compare(sets, compare, arguments.cases)
@@ -116,7 +112,7 @@ def _search(
 
 
 # -- building faults -------------------------------------------------------------------------------
-# Some items are damaged at random, so each change checks that there is something to change.
+# Most fields are optional, so each change checks that there is something to change.
 
 
 def at(places: Places, change: Change) -> Fault:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
@@ -23,22 +22,12 @@ class Level(IntEnum):
     ONE = 1
 
 
-class Color(Enum):
-    RED = "a"
-
-
 class Text(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True)
-class Person:
-    name: str = "a"
-
-
 VALUES: list[Any] = [
-    *(Plan.PRO, Word.ABC, Level.ONE, Color.RED, Text("ab"), Person()),
-    *(Decimal(1), Decimal("1.50"), Decimal("NaN"), Fraction(3, 2), 10**309, 1j),
-    *(UUID(int=1), date(2017, 12, 6), datetime(2017, 12, 6, 7, tzinfo=UTC)),
+    *(Plan.PRO, Word.ABC, Level.ONE, Text("ab"), Decimal(1), Decimal("1.50"), Decimal("NaN")),
+    *(Fraction(3, 2), UUID(int=1), date(2017, 12, 6), datetime(2017, 12, 6, 7, tzinfo=UTC)),
     *(datetime(2017, 12, 6, 7), b"a", object),  # noqa: DTZ001 - as people write it
 ]

@@ -96,24 +96,9 @@ def of_attributes(kind: type, change: Callable[[Any], Any]) -> Fault:
     return Fault(context=lambda given: {name: changed(name, one) for name, one in given.items()})
 
 
-def of_key(change: Callable[[str], str]) -> Fault:
-    """Change the key of a context."""
-    return Fault(context=lambda given: {**given, "key": texts(change)(given["key"])})
-
-
-def another_algorithm(flag: Json) -> None:
-    """Hash with the other algorithm."""
-    flag["algo"] = 1 if flag.get("algo") == 2 else 2
-
-
 def moved(by: int) -> Callable[[int, bool], int]:
     """Move a bound by one, or by a minute."""
     return lambda value, date: value + by * (60_000 if date else 1)
-
-
-def day(value: int, date: bool) -> int:
-    """Forget the time of a date."""
-    return value - value % 86_400_000 if date else value
 
 
 AT_LEAST, AT_MOST = "GREATER_THAN_OR_EQUAL_TO", "LESS_THAN_OR_EQUAL_TO"
@@ -125,7 +110,6 @@ FAULTS: dict[str, Fault] = {
     "at-most-is-less": of_numbers(AT_MOST, "value", moved(-1)),
     "between-without-its-end": of_numbers("BETWEEN", "end", moved(-1)),
     "between-without-its-start": of_numbers("BETWEEN", "start", moved(1)),
-    "dates-without-time": of_numbers(f"{AT_LEAST} {AT_MOST} BETWEEN", "value start end", day),
     "dates-in-seconds": of_numbers(
         f"EQUAL_TO {AT_LEAST} {AT_MOST}",
         "value",
@@ -133,10 +117,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "starts-is-contains": instead("STARTS_WITH", "CONTAINS_STRING"),
     "ends-is-contains": instead("ENDS_WITH", "CONTAINS_STRING"),
-    "contains-is-starts": instead("CONTAINS_STRING", "STARTS_WITH"),
     "equal-set-is-all": instead("EQUAL_TO_SET", "CONTAINS_ALL_OF_SET"),
     "all-is-any": instead("CONTAINS_ALL_OF_SET", "CONTAINS_ANY_OF_SET"),
-    "any-is-all": instead("CONTAINS_ANY_OF_SET", "CONTAINS_ALL_OF_SET"),
     "part-is-any": instead("PART_OF_SET", "CONTAINS_ANY_OF_SET"),
     "first-word-only": first_word_of("WHITELIST STARTS_WITH ENDS_WITH"),
     "first-version-only": first_word_of("IN_LIST_SEMVER"),
@@ -145,15 +127,12 @@ FAULTS: dict[str, Fault] = {
     "metadata-does-not-count": of_texts(SEMVERS, lambda version: version.partition("+")[0]),
     "negate-is-dropped": at(matchers, put(negate=False)),
     "attribute-is-the-key": at(matchers, mapped("keySelector", lambda _: None, dict)),
-    "key-is-case-insensitive": of_key(str.upper),
-    "key-is-trimmed": of_key(str.strip),
     "numbers-are-texts": of_attributes(int, str),
     "floats-are-numbers": of_attributes(
         float, lambda value: int(value) if abs(value) < 1e9 else value
     ),
     "truths-are-numbers": of_attributes(bool, int),
     "text-is-no-set": of_attributes(str, lambda value: [value]),
-    "spaces-count": of_attributes(str, lambda value: f" {value} "),
     "members-are-ignored": at(segments, put(keys=[])),
     # Conditions and flags.
     "first-matcher-only": at(groups, first_only("matchers")),
@@ -164,23 +143,18 @@ FAULTS: dict[str, Fault] = {
     "prerequisites-are-ignored": at(flags, without("prerequisites")),
     "first-prerequisite-only": at(flags, first_only("prerequisites")),
     "seed-is-lost": at(flags, put(seed=0)),
-    "another-algorithm": at(flags, another_algorithm),
     "no-algorithm-is-murmur": at(flags, mapped("algo", lambda algorithm: algorithm or 2)),
-    "allocation-is-ignored": at(flags, without("trafficAllocation")),
     "allocation-off-by-one": at(
         flags, mapped("trafficAllocation", lambda percent: max(0, percent - 1), int)
     ),
     "allocation-by-the-flags-seed": at(
         flags, lambda flag: flag.update(trafficAllocationSeed=flag.get("seed"))
     ),
-    "bucketing-key-is-ignored": Fault(
-        context=lambda given: {k: v for k, v in given.items() if k != "bucketingKey"}
-    ),
+    "bucketing-key-is-ignored": Fault(context=lambda given: {**given, "bucketingKey": None}),
     "default-is-off": at(flags, put(defaultTreatment="off")),
     "configuration-is-lost": Fault(outcome=lambda outcome: outcome._replace(config=None)),
     "label-is-lost": Fault(outcome=lambda outcome: outcome._replace(rule="")),
     # Rule-based segments.
     "excluded-keys-are-ignored": at(exclusions, without("keys")),
-    "excluded-segments-are-ignored": at(exclusions, without("segments")),
     "first-excluded-segment-only": at(exclusions, first_only("segments")),
 }

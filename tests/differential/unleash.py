@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 APP, ENVIRONMENT = "shop", "production"
 PROBES, CONTEXTS = 45, 2
 WHOLE, WHOLE_CONTEXTS = 12, 4
-DEPENDENCIES = ("on", "off", "variants", "missing", "nested", "disabled", "of-its-group")
+DEPENDENCIES = ("any", "variants", "missing", "nested", "disabled", "of-its-group")
 VARIANTS = ("strategy", "strategy-sticky", "feature", "feature-sticky", "override", "odd-weights")
 ROLLOUTS = ("default", "userId", "sessionId", "remoteAddress", "currentTime", "country", "random")
 OTHERS = (
@@ -101,14 +101,11 @@ def a_context(r: Random) -> dict[str, Any]:
 def put(context: dict[str, Any], field: str, value: Any, r: Random) -> None:
     """Set a field, or remove it, wherever a caller may set it."""
     properties = dict(context.get("properties", {}))
-    context.pop(field, None)
-    properties.pop(field, None)
-    if value is not values.MISSING:
-        if r.random() < 0.5:
-            properties[field] = value
-        else:
-            context[field] = value
+    for where in (context, properties):
+        where.pop(field, None)
     context["properties"] = properties
+    if value is not values.MISSING:
+        r.choice([context, properties])[field] = value
 
 
 def a_constraint(r: Random, operator: str) -> dict[str, Any]:
@@ -148,7 +145,7 @@ def some_variants(r: Random, kind: str) -> list[dict[str, Any]]:
     """Make variants of a strategy or of a flag."""
     weights = r.choice([(500, 500), (1, 999), (1000,), (333, 333, 334), (0, 1000), (100, 200, 700)])
     if kind == "odd-weights":
-        weights = r.choice([(1, 1), (7, 11, 13), (0, 0, 3), (-5, 10), (2**31 - 1, 2**31 - 1, 9)])
+        weights = r.choice([(1, 1), (7, 11, 13), (0, 0, 3), (2**31 - 1, 9)])
     found: list[dict[str, Any]] = []
     for index, weight in enumerate(weights):
         variant: dict[str, Any] = {"name": f"v{index}", "weight": weight}
@@ -262,36 +259,25 @@ def a_variant_probe(r: Random, made: Set, name: str, _: str, kind: str) -> Chang
 
 def a_dependency_probe(r: Random, made: Set, name: str, _: str, kind: str) -> Change:
     """Add a flag with a parent of its own."""
-    parent: dict[str, Any] = {"name": f"{name}-parent", "enabled": True, "strategies": []}
-    dependency: dict[str, Any] = {"feature": parent["name"]}
-    if kind in ("missing", "nested", "disabled"):
-        dependency["enabled"] = r.random() < 0.5
-    if kind in ("on", "off"):
-        parent["strategies"] = [a_strategy(r, "userWithId", "g")]
-        dependency |= {} if kind == "on" else {"enabled": False}
-    elif kind == "variants":
-        where = r.choice([parent, {}])
-        where["variants"] = some_variants(r, "feature")
+    parent: dict[str, Any] = {"name": f"{name}-parent", "enabled": kind != "disabled"}
+    rollout = {"rollout": "50", "stickiness": "userId"}
+    own_group = {"name": "flexibleRollout", "parameters": rollout}
+    parent["strategies"] = [
+        own_group if kind == "of-its-group" else a_strategy(r, "userWithId", "g")
+    ]
+    if kind == "variants":
+        r.choice([parent, {}])["variants"] = some_variants(r, "feature")
         parent["strategies"] = [{"name": "default", "variants": some_variants(r, "strategy")}]
         parent["enabled"] = r.random() < 0.6
-        dependency = a_dependency(r, parent["name"]) | {"enabled": r.random() < 0.6}
-    elif kind == "missing":
-        dependency["feature"] = "never-there"
-    elif kind == "nested":
+    if kind == "nested":
         parent["dependencies"] = [{"feature": f"{name}-grand"}]
         made.flags[f"{name}-grand"] = parent | {"name": f"{name}-grand", "dependencies": []}
-    elif kind == "disabled":
-        parent["enabled"] = False
-    else:
-        rollout = {"rollout": "50", "stickiness": "userId"}
-        parent["strategies"] = [{"name": "flexibleRollout", "parameters": rollout}]
-        if r.random() < 0.1:
-            parent["strategies"].append(a_strategy(r, "custom", "g"))
-    made.flags[parent["name"]] = parent
+    if kind != "missing":
+        made.flags[parent["name"]] = parent
     own = a_strategy(r, r.choice(["default", "custom", "unknown-custom"]), "g")
     strategies = [own, {"name": "default"}][r.randrange(2) :]
-    flag = {"name": name, "enabled": True, "strategies": strategies, "dependencies": [dependency]}
-    made.flags[name] = flag
+    flag = {"name": name, "enabled": True, "strategies": strategies}
+    made.flags[name] = flag | {"dependencies": [a_dependency(r, parent["name"])]}
     return lambda context: context.update(userId=r.choice([*values.WORDS, str(r.randrange(1_000))]))
 
 
@@ -299,16 +285,12 @@ ALL_PROBES: list[tuple[Any, str, str]] = [
     *((an_operator_probe, name, kind) for name in values.OPERATORS for kind in values.KINDS[name]),
     # Languages of their own.
     *[(an_operator_probe, "REGEX", "fit")] * 14,
-    *((an_operator_probe, "REGEX", kind) for kind in values.KINDS["REGEX"]),
-    *[(an_operator_probe, "IN_CIDR", "odd-address")] * 4,
-    *((an_operator_probe, name, "fit") for name in values.OPERATORS if name.startswith("STR")),
+    *[(an_operator_probe, "IN_CIDR", "odd-address")] * 2,
     *((a_strategy_probe, "flexibleRollout", stickiness) for stickiness in ROLLOUTS[:-1]),
     *((a_strategy_probe, name, "") for name in OTHERS if name != "gradualRolloutRandom"),
-    *((a_variant_probe, "variants", kind) for kind in (*VARIANTS, *["feature-sticky"] * 2)),
+    *((a_variant_probe, "variants", kind) for kind in (*VARIANTS, "feature-sticky")),
     *((a_dependency_probe, "dependency", kind) for kind in (*DEPENDENCIES, *["variants"] * 3)),
 ]
-
-
 _FIRST = count(step=PROBES)
 """Each set continues where the last one ended, so that each probe is made equally often."""
 

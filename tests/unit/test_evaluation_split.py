@@ -123,6 +123,9 @@ def test_unknown_matcher() -> None:
 @pytest.mark.parametrize(
     "damaged",
     [
+        flag(conditions=None),
+        flag(seed="1"),
+        flag(prerequisites=[{"n": "other"}]),
         flag(conditions=[rollout(on=0)]),
         flag(conditions=[rollout(on=60, off=60)]),
         flag(conditions=[rollout(control=100)]),
@@ -132,6 +135,8 @@ def test_unknown_matcher() -> None:
         with_matcher(negate=None),
         with_matcher(keySelector=[]),
         with_matcher(matcherType="MATCHES_STRING", stringMatcherData="("),
+        with_matcher(matcherType="WHITELIST", whitelistMatcherData={"whitelist": [5]}),
+        with_matcher(matcherType="BETWEEN", betweenMatcherData={"dataType": "NUMBER", "start": 1}),
     ],
 )
 def test_malformed_flag(damaged: dict[str, Any]) -> None:

@@ -56,21 +56,21 @@ def ask(
     return ours.evaluate(given["name"], ours.context(context or {}))
 
 
-DRAWS = (0.0, 0.5, math.nextafter(1, 0), 1.0)
+DRAWS = (0.0, 0.5, math.nextafter(1, 0))
 
 
 @pytest.mark.parametrize("issued", DRAWS)
 @pytest.mark.parametrize("stickiness", ["default", "random"])
 def test_random_rollout(issued: float, stickiness: str) -> None:
     """A rollout without a user hashes 1 + floor(9999 r) with the group, as it would a user."""
-    number = min(9999, 1 + int(9999 * issued))
+    number = 1 + int(9999 * issued)
     share = murmur3_32(mixed(f"g:{number}".encode()), 0) % 100 + 1
     for percentage in (share - 1, share):
         one = ask(flag("f", rollout(percentage, stickiness)), of=settings(lambda: issued))
         assert one.value is (percentage == share)
 
 
-@pytest.mark.parametrize(("issued", "number"), [*zip(DRAWS, (1, 50, 99, 99), strict=True)])
+@pytest.mark.parametrize(("issued", "number"), [*zip(DRAWS, (1, 50, 99), strict=True)])
 def test_random_gradual_rollout(issued: float, number: int) -> None:
     """``gradualRolloutRandom`` is on where 1 + floor(99 r) is less than the percentage."""
     for percentage in (number, number + 1):
@@ -79,7 +79,7 @@ def test_random_gradual_rollout(issued: float, number: int) -> None:
         assert one.value is (number < percentage)
 
 
-@pytest.mark.parametrize(("issued", "name"), [(0.0, "a"), (0.29, "a"), (0.31, "b"), (1.0, "b")])
+@pytest.mark.parametrize(("issued", "name"), [(0.0, "a"), (0.29, "a"), (0.31, "b")])
 def test_random_variant(issued: float, name: str) -> None:
     """A variant without a user is that of 1 + floor(n r), of the sum of the weights n."""
     variants = [{"name": "a", "weight": 3}, {"name": "b", "weight": 7}]
@@ -142,7 +142,7 @@ def test_flag_that_does_not_compile(given: dict[str, Any]) -> None:
         flag("f", having(operator="IN", values=[], inverted=None)),
         flag("f", {"name": "flexibleRollout", "parameters": {"rollout": 50}}),
         flag("f", {"name": "default", "segments": ["9"]}),
-        flag(variants=[{"name": "a", "weight": 2**31}]),
+        flag(variants=[{"name": "a", "weight": -1}]),
         flag(variants=[{"weight": 1}]),
         flag(dependencies=[{"feature": "g", "enabled": "yes"}]),
     ],
@@ -293,16 +293,10 @@ def test_context_is_not_changed() -> None:
     assert given == {"userId": 5, "properties": {"a": 1, "currentTime": "x"}}
 
 
-def test_values_and_names_of_a_context() -> None:
-    """Values and names become strings as in UnleashClient."""
-    context = context_of({"a": [1], "b": 1.0, 7: 8, None: 0, True: 1})
-    assert [context[name] for name in ("a", "b", "7", "null", "true")] == [
-        "[1]",
-        "1.0",
-        "8",
-        "0",
-        "1",
-    ]
+def test_values_of_a_context() -> None:
+    """Values become strings as in UnleashClient."""
+    context = context_of({"a": [1], "b": 1.0, "c": None, "properties": {"d": True}})
+    assert [context[name] for name in "abcd"] == ["[1]", "1.0", "None", "True"]
 
 
 @pytest.mark.parametrize(
@@ -311,7 +305,7 @@ def test_values_and_names_of_a_context() -> None:
         {"userId": "\ud800"},
         {"properties": {"a": "\ud800"}},
         {"properties": "text"},
-        {(1, 2): 3},
+        {7: 3},
         {"context": "x"},
         None,
     ],

@@ -170,7 +170,7 @@ class EngineConfig(NamedTuple):
     now: Callable[[], float]
     """Seconds since the epoch."""
     random: Callable[[], float]
-    """Returns a number from 0 to 1, for random rollouts."""
+    """Returns a number from 0 to below 1, for random rollouts."""
     app_name: str = ""
     """Unleash: compared by rules on ``appName``."""
     environment: str = ""

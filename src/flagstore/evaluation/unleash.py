@@ -1,12 +1,9 @@
 """Evaluates Unleash's feature toggles as its Python SDK does. Pure.
 
 That is UnleashClient 6.9.1, which turns a caller's values into strings, over yggdrasil-engine
-2.0.0, including that a parent's rollouts without a group use the child's name, and that a strategy
-on host names never matches. A flag for which they would reject the whole document is malformed; one
-whose official result cannot be determined here, or is an accident of their implementation, is
-unsupported, and ``rule`` has the reason.
-
-A flag is compiled on first use into functions and the results that they choose from.
+2.0.0. A flag for which they would reject the whole document is malformed; one whose official result
+cannot be determined here, or is an accident of their implementation, is unsupported, and ``rule``
+has the reason. A flag is compiled on first use into functions and the results they choose from.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from flagstore.errors import NotLoadedError
 from flagstore.evaluation import base
 from flagstore.evaluation.base import (
-    ABSENT,
     ContextError,
     Evaluation,
     MalformedError,
@@ -50,7 +46,7 @@ _NO_MATCH = Evaluation(value=False, reason=base.NO_MATCH)
 _NOT_FOUND = Evaluation(error=base.FLAG_NOT_FOUND)
 _MALFORMED = Evaluation(error=base.MALFORMED_FLAG)
 _SEGMENT_UNAVAILABLE = Evaluation(error=base.SEGMENT_UNAVAILABLE)
-_EXCEPTION = Evaluation(ABSENT, error=base.EXCEPTION)
+_EXCEPTION = Evaluation(error=base.EXCEPTION)
 _OFF_BY_FAULT = Evaluation(value=False, error=base.MALFORMED_FLAG)
 """As in the official engine, for a flag that it cannot compile."""
 
@@ -71,17 +67,11 @@ class Context(dict[str, str]):
 
     def official(self) -> dict[str, Any]:
         """Return the context as UnleashClient gives it to custom strategies."""
-        found: dict[str, Any] = {
-            name: self[name]
-            for name in (*FIELDS, *map(_name, self.given))
-            if self[name] is not None
-        }
-        unknown = {_name(key): value for key, value in self.given.items() if key not in FIELDS}
-        properties = unknown.pop("properties", None) or {}
-        found["properties"] = {
-            name: _text(value)
-            for name, value in (unknown | {_name(k): v for k, v in properties.items()}).items()
-        }
+        names = (*FIELDS, *self.given)
+        found: dict[str, Any] = {name: self[name] for name in names if self[name] is not None}
+        others = {name: value for name, value in self.given.items() if name not in FIELDS}
+        properties = others | (others.pop("properties", None) or {})
+        found["properties"] = {name: _text(value) for name, value in properties.items()}
         return found
 
 
@@ -109,8 +99,8 @@ class UnleashEngine:
 
         Raises:
             ContextError: the context, its properties or a name has the wrong type, a string has
-                half of a surrogate pair, or a field is named ``context``, which the official
-                engine rejects.
+                half of a surrogate pair, or the official engine rejects it: a field is named
+                ``context``.
         """
         context = Context()
         try:
@@ -141,8 +131,8 @@ class UnleashEngine:
 
     @staticmethod
     def _put(context: Context, name: Any, value: Any) -> None:  # noqa: ANN401 - a caller's
-        if type(name) is not str:
-            name = _name(name)
+        if not isinstance(name, str):
+            raise TypeError("a name must be a string")
         if type(value) is not str:
             value = _text(value)
         if not value.isascii():
@@ -207,9 +197,7 @@ def engine(items: Items, config: EngineConfig) -> UnleashEngine:
     """Create an engine for Unleash's flags.
 
     An empty ``config.environment`` stands for the environment that the document names, or else for
-    ``default`` as in UnleashClient. Random numbers are ``1 + floor(n * config.random())``, where n
-    is 9,999 for stickiness, 99 for ``gradualRolloutRandom``, and the sum of the weights for
-    variants.
+    ``default`` as in UnleashClient.
     """
     return UnleashEngine(items, config)
 
@@ -325,25 +313,8 @@ def _text(value: Any) -> str:  # noqa: ANN401 - a caller's
     return str.__str__(str(value))
 
 
-def _name(name: Any) -> str:  # noqa: ANN401 - a caller's
-    """Return a name as in JSON, which is how UnleashClient passes contexts on."""
-    if isinstance(name, str):
-        return str.__str__(name)
-    if name is None or isinstance(name, bool):
-        return {None: "null", True: "true", False: "false"}[name]
-    if isinstance(name, (int, float)):
-        return repr(name)
-    raise TypeError("a name must be a string")
-
-
 def _iso(now: float) -> str:
     """Return a time as UnleashClient formats the current one."""
-    from time import gmtime  # noqa: PLC0415 - few flags use the time
+    from datetime import UTC, datetime  # noqa: PLC0415 - few flags use the time
 
-    seconds, microseconds = divmod(round(now * 1_000_000), 1_000_000)
-    time = gmtime(seconds)
-    micros = f".{microseconds:06d}" if microseconds else ""
-    return (
-        f"{time.tm_year:04d}-{time.tm_mon:02d}-{time.tm_mday:02d}T"
-        f"{time.tm_hour:02d}:{time.tm_min:02d}:{time.tm_sec:02d}{micros}+00:00"
-    )
+    return datetime.fromtimestamp(now, UTC).isoformat()

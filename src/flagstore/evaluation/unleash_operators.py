@@ -24,7 +24,7 @@ from flagstore.evaluation.base import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from ipaddress import IPv4Address, IPv6Address
+    from datetime import datetime
     from typing import TypeAlias
 
     from flagstore.evaluation.base import Json
@@ -273,88 +273,57 @@ _DATE = (
 )
 
 
-def _date(text: str) -> tuple[int, int] | None:
+def _date(text: str) -> tuple[datetime, str] | None:
     """Parse a date as the crate chrono 0.4.45, in its relaxed form of RFC 3339.
 
     Returns:
-        Seconds from a fixed day, and nanoseconds, 10^9 more of them in a leap second.
+        The second, and the nine digits after it.
 
     Raises:
-        UnsupportedError: Python's calendar does not have the year.
+        UnsupportedError: Python's calendar does not have it.
     """
-    from datetime import date  # noqa: PLC0415 - few flags have one
+    from datetime import datetime  # noqa: PLC0415 - few flags have one
 
     found = re.fullmatch(_DATE, text)
     if found is None:
         return None
     year, *rest, fraction, sign, offset_h, offset_m = found.groups("")
-    month, day, hour, minute, second = map(int, rest)
-    if len(year) > 5 or not 1 <= int(year) <= 9999:  # noqa: PLR2004 - Python's calendar
-        raise UnsupportedError("a year before 1 or after 9999")
-    long = second == 60  # noqa: PLR2004 - a leap second
-    offset = int(offset_h or 0) * 3600 + int(offset_m or 0) * 60
-    if hour > 23 or minute > 59 or second > 60 or offset >= 86_400:  # noqa: PLR2004 - a clock
-        return None
+    if len(year) > 5 or not 1 <= int(year) <= 9999 or rest[4] == "60":  # noqa: PLR2004 - see above
+        raise UnsupportedError("a year before 1 or after 9999, or a leap second")
+    month, day, hour, minute, second = (one.zfill(2) for one in rest)
+    zone = f"{'+' if sign in ('', '+') else '-'}{offset_h or '00'}:{offset_m or '00'}"
+    moment = f"{int(year):04}-{month}-{day}T{hour}:{minute}:{second}{zone}"
     try:
-        days = date(int(year), month, day).toordinal()
+        return datetime.fromisoformat(moment), fraction[:9].ljust(9, "0")
     except ValueError:
         return None
-    seconds = days * 86_400 + hour * 3600 + minute * 60 + second - long
-    seconds -= offset if sign == "+" else -offset
-    return seconds, int(fraction[:9].ljust(9, "0")) + 1_000_000_000 * long
 
 
 # -- addresses -------------------------------------------------------------------------------------
 
 
 def in_networks(values: list[str]) -> Test:
-    """Return a test for addresses in any of the given networks; invalid ones are ignored."""
-    networks = [found for found in map(_network, values) if found is not None]
+    """Return a test for addresses in any of the given networks; invalid ones are ignored.
+
+    Raises:
+        UnsupportedError: a network has a mask, or a sign before the length of its prefix.
+    """
+    from ipaddress import ip_address, ip_network  # noqa: PLC0415 - few flags have one
+
+    networks = []
+    for value in values:
+        if "/+" in value or "." in value.partition("/")[2]:
+            raise UnsupportedError("a network with a mask or a sign")
+        try:
+            networks += [] if "%" in value else [ip_network(value, strict=False)]
+        except ValueError:
+            continue
 
     def check(text: str) -> bool:
-        found = _address(text)
-        if found is None:
+        try:
+            found = ip_address(text)
+        except ValueError:
             return False
-        bits = int(found)
-        return any(
-            found.version == version and bits >> shift == base for version, shift, base in networks
-        )
+        return "%" not in text and any(found in network for network in networks)
 
     return check
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    from ipaddress import ip_address  # noqa: PLC0415 - few flags have one
-
-    try:
-        return None if "%" in text else ip_address(text)
-    except ValueError:
-        return None
-
-
-def _network(text: str) -> tuple[int, int, int] | None:
-    """Return a network's version, the length of its host part, and the bits before that."""
-    base, slash, prefix = text.partition("/")
-    found = _address(base)
-    if found is None:
-        return None
-    length = _prefix(prefix, found) if slash else found.max_prefixlen
-    if length is None:
-        return None
-    shift = found.max_prefixlen - length
-    return found.version, shift, int(found) >> shift
-
-
-def _prefix(text: str, base: IPv4Address | IPv6Address) -> int | None:
-    """Parse a prefix length as Rust's ``u8``, or a mask of version 4; None if it is invalid."""
-    mask = _address(text)
-    if mask is not None:
-        hosts = int(mask) ^ 0xFFFF_FFFF
-        if not mask.version == base.version == 4 or hosts & (hosts + 1):  # noqa: PLR2004
-            return None
-        return base.max_prefixlen - hosts.bit_length()
-    digits = text.removeprefix("+")
-    if not (digits.isascii() and digits.isdigit()):
-        return None
-    length = int(digits.lstrip("0")[:4] or "0")
-    return length if length <= base.max_prefixlen else None

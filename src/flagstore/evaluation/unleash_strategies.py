@@ -7,6 +7,7 @@ such hash, from 1 to the sum of the weights. Custom strategies work as in Unleas
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from flagstore.evaluation.base import (
@@ -46,14 +47,10 @@ if TYPE_CHECKING:
 _VARIANT_SEED: Final = 86_028_157
 """Rollouts have the seed 0, so that variants are independent of them."""
 _STICKY_DRAWS, _PERCENT_DRAWS, _ALL = 9_999, 99, 100
-_MAX_USIZE, _U32 = (1 << 64) - 1, (1 << 32) - 1
 
 
 class Flag:
-    """A flag with everything needed to compile it.
-
-    A parent is compiled for each child, whose name is the group of its rollouts.
-    """
+    """A flag with everything needed to compile it."""
 
     __slots__ = ("_segments", "child", "config", "given", "items")
 
@@ -67,6 +64,8 @@ class Flag:
     ) -> None:
         self.given = given
         self.child = child
+        """The flag itself, or of a parent the flag that needs it, whose name is then the group of
+        the parent's rollouts."""
         self.items = items
         self.config = config
         self._segments = segments
@@ -76,11 +75,7 @@ class Flag:
         return Flag(given, self.given, self.items, self.config, self._segments)
 
     def rules(self) -> list[Rule]:
-        """Compile the strategies in order.
-
-        Raises:
-            OffError, UnsupportedError, MalformedError: as of constraints.
-        """
+        """Compile the strategies in order."""
         rules: list[Rule] = []
         strategies = optional(self.given, "strategies", list) or ()
         names = [required(strategy, "name", str) for strategy in strategies]
@@ -202,8 +197,8 @@ def parameters_of(strategy: Json) -> dict[str, str]:
 
 
 def draw(random: Callable[[], float], count: int) -> int:
-    """Return a random number from 1 to a count."""
-    return min(int(random() * count), count - 1) + 1
+    """Return a whole number from 1 to a count, by a random one from 0 to below 1."""
+    return int(random() * count) + 1
 
 
 def _texts(given: Json, name: str) -> list[str]:
@@ -216,10 +211,9 @@ def _bounds(variants: list[Json], result: Evaluation) -> list[tuple[int, Evaluat
     total = 0
     for variant in variants:
         weight = required(variant, "weight", int)
-        if isinstance(weight, bool) or not -(1 << 31) <= weight < 1 << 31:
+        if isinstance(weight, bool) or not 0 <= weight < 1 << 31:
             raise MalformedError("weight")
-        # The official engine adds unsigned numbers of 32 bits.
-        total = (total + weight) & _U32
+        total += weight
         payload = optional(variant, "payload", dict)
         if payload is not None:
             payload = {name: required(payload, name, str) for name in ("type", "value")}
@@ -317,11 +311,8 @@ _RULES: dict[str, Callable[[Flag, Mapping[str, str]], Predicate | None]] = {
 
 def _unsigned(text: str | None) -> int | None:
     """Parse a percentage as Rust's ``usize``."""
-    digits = (text or "").removeprefix("+")
-    if not (digits.isascii() and digits.isdigit()):
-        return None
-    number = int(digits.lstrip("0")[:21] or "0")
-    return None if number > _MAX_USIZE else number
+    found = re.fullmatch(r"\+?([0-9]{1,19})", text or "")
+    return int(found[1]) if found else None
 
 
 def _rollout(
