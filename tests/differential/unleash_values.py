@@ -79,7 +79,7 @@ NETWORKS = (
 )
 ATOMS = (
     "a", "b", "c", "é", "k", "s", "1", ".", "\\d", "\\w", "\\s", "\\W", "\\D", "\\S", "[abc]",
-    "[^a]", "[a-c]", "x", "[a-z&&[^b]]", "[a-z--b]", "[]a]", "[^]a]", "[-a]", "[a-]", "^", "$",
+    "[^a]", "[a-c]", "[[:alpha:]]", "[a-z&&[^b]]", "[[:space:]x]", "[]a]", "[-a]", "[a-]", "^", "$",
     "\\b", "\\B", "\\A", "\\z", "\\pL", "\\x41", "\\.", "\\-", "\\n", "\n", "@", "\\b{start}",
     "[\\d.]", "[\\W]", "(?s)", "[é-ü]", "ß", "\u03c3", "[K]", '\\"', '"', "[\\w-]", "[a-cé]",
     "\\w{2}",
@@ -255,4 +255,8 @@ def _expression(r: Random, depth: int) -> str:
     joined = "".join(parts)
     if r.random() < 0.2:
         return f"{joined}|{r.choice(ATOMS)}"
-    return r.choice(["", "", "^", "(?i)", "(?s)^"]) + joined + r.choice(["", "", "$"])
+    return (
+        r.choice(["", "", "^", "(?i)", "(?s)^", "(?m)^", "^(?is)"])
+        + joined
+        + r.choice(["", "", "$"])
+    )

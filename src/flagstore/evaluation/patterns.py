@@ -9,8 +9,8 @@ must mean the same in Python, and no input may make it slow. A pattern is
 3. checked: each repetition scans each run of its characters at most once.
 
 All other patterns are rejected: repeated groups, repetitions that can split the same characters in
-many ways, and the rarer parts of Rust's syntax (``\p{Greek}``, ``[[:alpha:]]``, ``(?P<name>a)``,
-flags other than ``(?i)`` and ``(?s)`` at the start). Characters that are newer than this Python's
+many ways, and the rarer parts of Rust's syntax (``\p{Greek}``, ``[a-z&&[^b]]``, ``(?P<name>a)``,
+flags elsewhere than at the start). Characters that are newer than this Python's
 Unicode tables may be classified differently in Rust.
 """
 
@@ -145,18 +145,32 @@ def _block(char: str) -> int:
     return _WORDS if _is_word(char) else _OTHERS
 
 
-def _perl(ranges: str, beyond_ascii: int, text: str, negated: str) -> tuple[_Chars, _Chars]:
-    bits = beyond_ascii | _union(map(_range, ranges[::2], ranges[1::2])).may
+_POSIX = {
+    "alnum": "09AZaz",
+    "alpha": "AZaz",
+    "digit": "09",
+    "lower": "az",
+    "punct": "!/:@[`{~",
+    "space": "\t\r  ",
+    "upper": "AZ",
+    "word": "09AZaz__",
+}
+"""The ends of the ranges of each ``[:name:]``."""
+
+
+def _perl(name: str, beyond_ascii: int, text: str, negated: str) -> tuple[_Chars, _Chars]:
+    ends = _POSIX[name]
+    bits = beyond_ascii | _union(map(_range, ends[::2], ends[1::2])).may
     chars = _Chars(text, bits, bits)
     return chars, _complement(chars, negated)
 
 
 _PERL: dict[str, _Chars] = {}
-_PERL["d"], _PERL["D"] = _perl("09", _DIGITS, r"\d", r"\D")
-_PERL["w"], _PERL["W"] = _perl("09AZaz__", _DIGITS | _WORDS, r"\w", r"\W")
+_PERL["d"], _PERL["D"] = _perl("digit", _DIGITS, r"\d", r"\D")
+_PERL["w"], _PERL["W"] = _perl("word", _DIGITS | _WORDS, r"\w", r"\W")
 # Python's \s has four more control characters.
 _SPACE_TEXT = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_PERL["s"], _PERL["S"] = _perl("\t\r  ", _SPACES, _SPACE_TEXT, r"\S\x1c-\x1f")
+_PERL["s"], _PERL["S"] = _perl("space", _SPACES, _SPACE_TEXT, r"\S\x1c-\x1f")
 _NOT_NEWLINE = _Chars(r"^\n", _ALL ^ _NEWLINE, _ALL ^ _NEWLINE)
 _ANYTHING = _Chars(r"\s\S", _ALL, _ALL)
 
@@ -216,13 +230,13 @@ if TYPE_CHECKING:
     Sequence: TypeAlias = tuple[_Repeat | str, ...]
     """Repetitions, and assertions in Python's syntax."""
 
-_BEGIN, _END = r"\A", r"\Z"
+_BEGIN, _END, _LINE_BEGIN, _LINE_END = r"\A", r"\Z", "(?m:^)", "(?m:$)"
 _ASSERTIONS = {"^": _BEGIN, "$": _END, r"\A": _BEGIN, r"\z": _END, r"\b": r"\b", r"\B": r"(?!\b)"}
 _CONTROLS = {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}
 _QUANTIFIERS = ("*", "+", "?", "{")
 _QUANTIFIER = r"(?:([*+?])|\{([0-9]{1,4})(?:(,)([0-9]{0,4}))?\})\??"
-_BRACKETS = r"(?s)\[(\^?)(\]?(?:[^\]\\\[]|\\.)*)\]"
-_MEMBERS = r"(?s)(\\?.)(?:-(\\?.))?"
+_BRACKETS = r"(?s)\[(\^?)(\]?(?:[^\]\\\[]|\\.|\[:[a-z]+:\])*)\]"
+_MEMBERS = r"(?s)\[:([a-z]+):\]|(\\?.)(?:-(\\?.))?"
 
 
 class _Parser:
@@ -232,9 +246,16 @@ class _Parser:
         self._text = text
         self._at = 0
         self._depth = 0
-        flags = self._match(r"\(\?(i|s|is|si)\)")
-        self._ignore_case = ignore_case or (flags is not None and "i" in flags[1])
-        self._any = _ANYTHING if flags and "s" in flags[1] else _NOT_NEWLINE
+        start = re.match(r"(\^?)\(\?([ims]+)\)", text)
+        flags = start[2] if start else ""
+        if start and (len({*flags}) < len(flags) or (start[1] and "m" in flags)):
+            raise UnsupportedError("flags")
+        if start:
+            self._text = start[1] + text[start.end() :]
+        self._ignore_case = ignore_case or "i" in flags
+        self._any = _ANYTHING if "s" in flags else _NOT_NEWLINE
+        lines = {"^": _LINE_BEGIN, "$": _LINE_END} if "m" in flags else {}
+        self._assertions = _ASSERTIONS | lines
         self.words = False
 
     def parse(self) -> list[Sequence]:
@@ -274,7 +295,7 @@ class _Parser:
             return self._group()
         part: _Repeat | str
         if found := self._match(r"[$^]|\\[AzbB](?!\{)"):
-            part = _ASSERTIONS[found[0]]
+            part = self._assertions[found[0]]
             self.words |= found[0] in (r"\b", r"\B")
         elif self._begins("["):
             part = _Repeat(self._brackets())
@@ -349,7 +370,12 @@ class _Parser:
         chars = _union(self._member(*one.groups("")) for one in re.finditer(_MEMBERS, found[2]))
         return _complement(chars) if found[1] else chars
 
-    def _member(self, low: str, high: str) -> _Chars:
+    def _member(self, name: str, low: str, high: str) -> _Chars:
+        """Return the set of a name such as ``alpha``, or of one character or range."""
+        if name:
+            if name not in _POSIX:
+                raise UnsupportedError("unknown character class")
+            return _union(map(self._chars, _POSIX[name][::2], _POSIX[name][1::2]))
         first, last = self._unescaped(low), self._unescaped(high)
         if high and (isinstance(first, _Chars) or isinstance(last, _Chars) or last < first):
             raise UnsupportedError("invalid range")
@@ -443,6 +469,7 @@ def _linear(parts: Sequence, *, anchored: bool) -> tuple[str, int]:
     for at, part in enumerate(parts):
         if isinstance(part, str):
             texts.append(part)
+            before = _NEWLINE if part == _LINE_BEGIN else before
             continue
         if not once:
             steps += _weight(part)
@@ -489,7 +516,7 @@ def _first(parts: Sequence) -> int:
     found = 0
     for part in parts:
         if isinstance(part, str):
-            return found | (0 if part == _END else _ALL)
+            return found | {_END: 0, _LINE_END: _NEWLINE}.get(part, _ALL)
         found |= part.chars.may
         if part.low:
             break
