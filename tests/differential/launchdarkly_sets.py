@@ -149,7 +149,7 @@ class Maker:
     def value(self, subject: str) -> Any:
         """Return a value of a context: one of the subject, of any type, or a list of such."""
         dice = self.draw(DICE)
-        if self.chance(8):
+        if self.chance(14):
             return self.draw(one_of(VALUES_OF_PYTHON))
         if dice < 40:
             return self.draw(ONE_OF[subject])
