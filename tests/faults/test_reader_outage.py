@@ -7,50 +7,42 @@ from typing import Any
 
 import pytest
 
-from flagstore import Client
 from flagstore.cache import TTL_S
-from flagstore.errors import StoreUnavailableError
 from flagstore.evaluation.base import TOO_OLD
-from flagstore.keys import snapshot_key, state_key
-from simulators.clock import FakeClock
 from simulators.launchdarkly_flags import new_flag
-from simulators.reader_store import RecordsReader, published_record
+from simulators.reader_rig import DOWN, Rig
 
 HOUR_S = 3_600.0
 EVALUATIONS = 10_000
 
 
-class Outage:
-    """A client that has loaded a flag that is on, by a clock that only tests move."""
+class Outage(Rig):
+    """A client that has loaded a flag that is on."""
 
     def __init__(self, **options: Any) -> None:
-        self.clock = FakeClock()
         flag = new_flag("a") | {"on": False, "offVariation": 0, "variations": [True]}
-        record = published_record({"a": flag}, "launchdarkly")
-        keys = (state_key("prod"), snapshot_key("prod"))
-        self.store = RecordsReader(dict.fromkeys(keys, record), self.clock)
-        clocks = {"clock": self.clock.now, "monotonic": self.clock.monotonic}
-        self.flags = Client("prod", store=self.store, replicas=1, **clocks, **options)
-        assert self.flags.enabled("a", {"key": "ada"})
-        self.store.calls.clear()
+        super().__init__({"a": flag}, provider="launchdarkly")
+        self.client = self.another(**options)
+        assert self.client.enabled("a", {"key": "ada"})
+        self.calls()
 
     def detail(self, seconds: float) -> Any:
         """Evaluate the flag some seconds later."""
-        self.clock.advance(seconds)
-        return self.flags.detail("a", {"key": "ada"}, default=False)
+        self.advance(seconds)
+        return self.client.detail("a", {"key": "ada"}, default=False)
 
 
 @pytest.mark.parametrize("max_age_s", [None, 600.0])
 def test_hour_without_the_store(max_age_s: float | None, caplog: pytest.LogCaptureFixture) -> None:
     """Ten thousand evaluations: no exception, reported as stale, few calls; then fresh again."""
     rig = Outage(max_age_s=max_age_s)
-    begun = rig.clock.now()
-    rig.store.error, rig.store.latency_s = StoreUnavailableError("down"), 5.0
+    begun = rig.mono.now()
+    rig.store.error, rig.store.latency_s = DOWN, 5.0
     stale = defaults = 0
     for _ in range(EVALUATIONS):
         detail = rig.detail(HOUR_S / EVALUATIONS)
         stale += detail.stale
-        assert detail.age_s == pytest.approx(rig.clock.now() - begun)
+        assert detail.age_s == pytest.approx(rig.mono.now() - begun)
         too_old = max_age_s is not None and detail.age_s > max_age_s
         defaults += too_old
         assert (detail.value, detail.error) == ((False, TOO_OLD) if too_old else (True, ""))
@@ -67,14 +59,13 @@ def test_hour_without_the_store(max_age_s: float | None, caplog: pytest.LogCaptu
 def test_rising_error_rate_of_the_store(caplog: pytest.LogCaptureFixture) -> None:
     """An hour of more and more failing calls: no exception, and at most one call per TTL."""
     rig, rng = Outage(), random.Random(16)
-    begun, failed = rig.clock.now(), 0
+    begun, failed = rig.mono.now(), 0
 
     def fail(_call: str) -> None:
         nonlocal failed
-        if rng.random() < (rig.clock.now() - begun) / HOUR_S:
+        if rng.random() < (rig.mono.now() - begun) / HOUR_S:
             failed += 1
-            message = "down"
-            raise StoreUnavailableError(message)
+            raise DOWN
 
     rig.store.on_call = fail
     for _ in range(EVALUATIONS):

@@ -133,6 +133,7 @@ def test_previous_segment_is_used_until_the_new_one_is_read(
             info = reader.later().info()
             assert (on("ada"), on("bob"), info.stale, bool(info.error)) == (True, False, True, True)
             assert info.token == any_rig.store().state("prod").published
+            assert reader.client.detail("f").age_s < PAUSE_S  # the store has confirmed the flags
         reader.down = False
         any_rig.store().put_all(list(new.values()))
         info = reader.later().info()

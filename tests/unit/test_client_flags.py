@@ -2,66 +2,50 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore import Client
-from flagstore.evaluation.base import FALLTHROUGH, FLAG_NOT_FOUND, UNSUPPORTED
-from flagstore.stores.file import FileReader
-from simulators.clock import FakeClock
-from simulators.reader_rig import EXPIRED_S
-from simulators.split_flags import new_flag
+from flagstore.evaluation.base import FLAG_NOT_FOUND, OFF, UNSUPPORTED
+from simulators import launchdarkly_flags, split_flags, unleash_flags
+from simulators.reader_rig import EXPIRED_S, Rig
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from flagstore.flags import Detail
 
 
-class Rig:
-    """A file that plays the store, and a client."""
-
-    def __init__(self, folder: Path, document: dict[str, Any], **options: Any) -> None:
-        self.file = folder / "flags.json"
-        self.clock = FakeClock()
-        self.publish(document)
-        store = FileReader(str(self.file), self.clock.now)
-        clocks = {"clock": self.clock.now, "monotonic": self.clock.monotonic}
-        self.client = Client("prod", store=store, **clocks, **options)
-
-    def publish(self, document: dict[str, Any]) -> None:
-        """Replace the published set."""
-        self.file.write_text(json.dumps(document))
+def launchdarkly(**values: Any) -> dict[str, Any]:
+    """Return flags with these values."""
+    off = {"on": False, "offVariation": 0}
+    new = launchdarkly_flags.new_flag
+    return {key: new(key) | off | {"variations": [value]} for key, value in values.items()}
 
 
-def test_request_sees_one_flag_set(tmp_path: Path) -> None:
+def test_request_sees_one_flag_set() -> None:
     """Flags bound to a context do not change."""
-    rig = Rig(tmp_path, {"flagValues": {"a": 1, "b": 1}})
+    rig = Rig(launchdarkly(a=1, b=1), provider="launchdarkly")
     user = rig.client.for_context({"key": "ada"})
     assert user.value("a", default=0) == 1
-    rig.publish({"flagValues": {"a": 22, "b": 22}})
-    rig.clock.advance(EXPIRED_S)
+    rig.publish(launchdarkly(a=22, b=22))
+    rig.advance(EXPIRED_S)
     assert rig.client.value("a", {"key": "ada"}, default=0) == 22
     assert user.value("b", default=0) == 1
     assert rig.client.value("b", {"key": "ada"}, default=0) == 22
 
 
-def test_unknown_provider_gives_defaults(tmp_path: Path) -> None:
+def test_unknown_provider_gives_defaults() -> None:
     """With the error UNSUPPORTED; the JSON is readable."""
-    document = {"provider": "next", "sections": {"flags": {"a": {"x": 1}}}}
-    client = Rig(tmp_path, document).client
+    client = Rig({"a": {"x": 1}}, provider="next").client
     detail = client.detail("a", {"key": "ada"}, default="red")
     assert (detail.value, detail.error) == ("red", UNSUPPORTED)
     assert client["a"] == {"x": 1}
 
 
 def test_broken_engine_gives_defaults(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is raised after the first load; the log has the exception's type, not its message."""
-    client = Rig(tmp_path, {"flagValues": {"a": 1}}).client
+    client = Rig(launchdarkly(a=1), provider="launchdarkly").client
 
     def broken(*_: object) -> None:
         message = "secret"
@@ -73,7 +57,7 @@ def test_broken_engine_gives_defaults(
     assert "secret" not in caplog.text
 
 
-def test_callback_errors_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_callback_errors_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     """One warning, and the request continues."""
     recorded: list[Detail] = []
 
@@ -81,21 +65,20 @@ def test_callback_errors_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFi
         recorded.append(detail)
         raise RuntimeError(key)
 
-    client = Rig(tmp_path, {"flagValues": {"a": 1}}, on_evaluation=callback).client
+    client = Rig(launchdarkly(a=1), provider="launchdarkly").another(on_evaluation=callback)
     for _ in range(3):
         assert client.value("a", {"key": "secret-ada"}, default=0) == 1
-    assert [detail.reason for detail in recorded] == [FALLTHROUGH] * 3
+    assert [detail.reason for detail in recorded] == [OFF] * 3
     assert client.info().callback_errors == 3
     assert len(caplog.records) == 1
     assert "secret-ada" not in caplog.text
 
 
-ON = {"version": "1", "flags": {"a": {"name": "a"}}, "values": {"a": {"enabled": True}}}
-DOCUMENTS: dict[str, dict[str, Any]] = {
-    "appconfig": ON,
-    "launchdarkly": {"flagValues": {"a": True}},
-    "split": {"ff": {"d": [new_flag("a") | {"conditions": []}]}},
-    "unleash": {"features": [{"name": "a", "enabled": True, "strategies": []}]},
+FLAGS: dict[str, dict[str, Any]] = {
+    "appconfig": {"a": {"enabled": True}},
+    "launchdarkly": launchdarkly(a=True)["a"],
+    "split": split_flags.new_flag("a"),
+    "unleash": unleash_flags.new_flag("a"),
 }
 
 
@@ -119,20 +102,18 @@ ODD_CONTEXTS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("provider", DOCUMENTS)
-def test_odd_contexts_and_keys_never_raise(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, provider: str
-) -> None:
+@pytest.mark.parametrize("provider", FLAGS)
+def test_odd_contexts_and_keys_never_raise(caplog: pytest.LogCaptureFixture, provider: str) -> None:
     """With or without a callback, which gets an empty key; odd keys name no flag."""
     recorded: list[str] = []
-    plain = Rig(tmp_path, DOCUMENTS[provider]).client
+    rig = Rig({"a": FLAGS[provider]}, provider=provider)
+    plain = rig.client
     for key in (None, 7, b"a", {}):
         detail = plain.detail(key, {"key": "ada"}, default=5)  # type: ignore[arg-type] # on purpose
         assert (detail.value, detail.error) == (5, FLAG_NOT_FOUND)
         assert plain.enabled(key, {"key": "ada"}) is False  # type: ignore[arg-type]
     assert not caplog.records
-    options = {"on_evaluation": lambda _, key: recorded.append(key)}
-    hooked = Rig(tmp_path, DOCUMENTS[provider], **options).client
+    hooked = rig.another(on_evaluation=lambda _, key: recorded.append(key))
     for context in ODD_CONTEXTS:
         for client in (plain, hooked):
             assert isinstance(client.enabled("a", context), bool)
