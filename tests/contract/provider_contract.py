@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +56,6 @@ class ProviderContract:
 
     def change(self, server: Any, key: str) -> None:
         """Make a change to a flag."""
-        raise NotImplementedError
-
-    def damaged(self, document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield documents that are JSON objects, but no flag set."""
         raise NotImplementedError
 
     # -- fixtures -------------------------------------------------------------------------------
@@ -262,7 +257,7 @@ class ProviderContract:
     def test_empty_set(self, server: Any) -> None:
         """Refusing a shrinking set is up to the guard."""
         server.faults.append(faults.empty_set())
-        assert self.set_of(server).sections == {"flags": {}, "segments": {}}
+        assert set(map(len, self.set_of(server).sections.values())) == {0}
 
     @pytest.mark.parametrize("name", FAULTS)
     def test_faults(self, server: Any, name: str) -> None:
@@ -272,14 +267,6 @@ class ProviderContract:
         assert server.sdk_key not in message
         assert len(message) < 250
         assert len(server.requests) == 1
-
-    def test_redirect_is_not_followed(self, server: Any) -> None:
-        """The target of a redirect gets no request, and no key."""
-        with self.simulator() as other:
-            server.faults.append(faults.redirect(other.url + "/sdk/latest-all", 307))
-            with pytest.raises(errors.EndpointNotFoundError, match="redirects"):
-                self.fetch(server)
-            assert not other.requests
 
     def test_refused_credentials(self, server: Any) -> None:
         """The message names the source whose credential was refused."""
@@ -292,13 +279,6 @@ class ProviderContract:
         with pytest.raises(errors.ConfigurationError, match="https"):
             self.fetch(server, allow_http=False)
         assert not server.requests
-
-    def test_damaged_documents(self, server: Any) -> None:
-        """JSON that is not a flag set of this provider never becomes one."""
-        for document in self.damaged(json.loads(server.document())):
-            server.faults.append(faults.body(json.dumps(document).encode()))
-            with pytest.raises(errors.MalformedResponseError):
-                self.fetch(server)
 
     # -- freshness ------------------------------------------------------------------------------
 

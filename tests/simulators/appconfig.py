@@ -247,7 +247,7 @@ class AppConfigSimulator(ProviderServer):
 
     def response(self, request: Request) -> Response:
         """Serve the control plane."""
-        error = refusal(request, self.access_key, self.sdk_key, (self.region, "appconfig"))
+        error = refusal(request, self.access_key, self.sdk_key, self.region)
         if error and self.checks_signatures:
             return _error(403, error)
         path, _, query = request.path.partition("?")
