@@ -223,24 +223,6 @@ def test_flags_and_strategies_arrive(chain: Chain) -> None:
     )
 
 
-def test_dependencies_arrive(chain: Chain) -> None:
-    """A dependency between two flags is readable after its webhook, and its removal too."""
-    server = chain.server
-    server.create_flag("child")
-    wait_for(lambda: chain.shows(lambda flags: "child" in flags), "flag")
-    chain.agree()
-    chain.follow(
-        lambda: server.change_flag("POST", "child/dependencies", {"feature": "first"}),
-        "feature-dependency-added",
-        lambda flags: [d["feature"] for d in flags["child"].get("dependencies", [])] == ["first"],
-    )
-    chain.follow(
-        lambda: server.change_flag("DELETE", "child/dependencies/first"),
-        "feature-dependency-removed",
-        lambda flags: not flags["child"].get("dependencies"),
-    )
-
-
 def test_archived_and_deleted_flags(chain: Chain) -> None:
     """An archived flag is gone, comes back when it is revived, and stays gone once deleted."""
     server, name = chain.server, "short-lived"

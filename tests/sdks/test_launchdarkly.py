@@ -131,26 +131,3 @@ def query(rig: DynamoRig, namespace: str) -> list[dict[str, Any]]:
         ExpressionAttributeValues={":n": {"S": namespace}},
     )
     return [item for page in pages for item in page["Items"]]
-
-
-@pytest.mark.parametrize("rig", ["redis"], indirect=True)
-def test_hashes_are_those_that_the_sdk_writes(rig: RedisRig) -> None:
-    """Same keys and types in Redis, and the item as LaunchDarkly sent it."""
-    rig.sync()
-    document, admin = response(rig), rig.server.admin
-    theirs = {"redis": rig.server.url(), "prefix": "theirs"}
-    processes.python("launchdarkly", document=document, **theirs, write=True)
-    found: Any = admin.keys("theirs:*")
-    assert sorted(admin.keys("{prod}:*")) == sorted(
-        key.replace(b"theirs", b"{prod}") for key in found
-    )
-    for section, name in (("features", "flags"), ("segments", "segments")):
-        ours: Any = admin.hgetall(f"{{prod}}:{section}")
-        written: Any = admin.hgetall(f"theirs:{section}")
-        written.pop(GONE.encode(), None)
-        assert ours.keys() == written.keys()
-        for key, item in ours.items():
-            content = document[name][key.decode()]
-            assert item.decode() == json.dumps(content, separators=(",", ":"))
-            assert json.loads(written[key]) == content
-    assert admin.type("theirs:$inited") == admin.type("{prod}:$inited") == b"string"

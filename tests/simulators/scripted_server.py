@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
@@ -151,12 +150,11 @@ def late(seconds: float, data: bytes) -> Play:
     return play
 
 
-def in_steps(data: bytes, step: int, pause_s: float = 0.0) -> Play:
+def in_steps(data: bytes, step: int) -> Play:
     """Send a response a few bytes at a time."""
 
     def play(connection: Connection) -> None:
         for at in range(0, len(data), step):
             connection.send(data[at : at + step])
-            time.sleep(pause_s)
 
     return play

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.clients import Client
 from flagstore.errors import StoreUnavailableError
 from flagstore.keys import Key
 from flagstore.stores.redis import (
@@ -26,7 +25,6 @@ from simulators.strict_python import read_strictly
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from simulators.scripted_server import Play
 
 KEY = Key("prod:$snapshot", "1")
 FIELDS = [b"token", b"7", b"provider", b"smodel", b"body", b"b\x00\r\n\xff", b"digest", b"s"]
@@ -110,13 +108,6 @@ def test_malformed_responses(played: ScriptedServer, reader: RedisReader, respon
     assert read(reader) == RECORD
 
 
-def test_trickle_ends_by_the_deadline(played: ScriptedServer, reader: RedisReader) -> None:
-    """It is for the whole response."""
-    played.default = in_steps(HEAD, 1, 0.05)
-    with pytest.raises(StoreUnavailableError):
-        read(reader, 0.3)
-
-
 def test_no_server_is_an_error_in_time() -> None:
     """Neither a port nor a name."""
     for host in ("127.0.0.1", "nowhere.invalid"):
@@ -148,17 +139,6 @@ def test_failed_login_is_repeated(played: ScriptedServer) -> None:
         assert read(reader) == RECORD
     login = encode(("AUTH", "p"))
     assert all(request.body.startswith(login) for request in played.requests)
-
-
-@pytest.mark.parametrize("play", [CUT, late(1.0, HEAD)])
-def test_dead_connection_is_replaced(
-    played: ScriptedServer, reader: RedisReader, play: Play
-) -> None:
-    """Closed, or silent because the other end went during a freeze."""
-    read(reader)
-    played.due = [play]
-    assert read(reader, 0.8) == RECORD
-    assert played.connections == 2
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="allowed: this system has no timers")
@@ -278,26 +258,13 @@ def test_address_hides_its_password() -> None:
     assert "secret" not in f"{address!r} {address} {address!s}"
 
 
-def test_url_selects_redis(played: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever else is set."""
-    monkeypatch.setenv("FLAGSTORE_TABLE", "flags")
-    monkeypatch.setenv("FLAGSTORE_REDIS_URL", f"redis://127.0.0.1:{played.port}")
-    client = Client("prod")
-    played.default = b"*0\r\n"
-    with pytest.raises(Exception, match="nothing has been published"):
-        client.snapshot()
-    store: Any = client._cache._store
-    store.close()
-    assert isinstance(store, RedisReader)
-
-
 def test_closed_client_leaves_nothing_open(played: ScriptedServer) -> None:
-    """Python warns of no socket."""
+    """Python warns of no socket; the URL wins over a table."""
     record = published_record({"a": {"on": True}})
     fields = [(name.encode(), to_field(value)) for name, value in record.items()]
     played.default = reply(*(part for field in fields for part in field))
     url = f"redis://127.0.0.1:{played.port}"
-    assert read_strictly({"FLAGSTORE_REDIS_URL": url}) == "['a'] False \n"
+    assert read_strictly({"FLAGSTORE_REDIS_URL": url, "FLAGSTORE_TABLE": "t"}) == "['a'] False \n"
 
 
 # -- names and values -----------------------------------------------------------------------------
