@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import boto3
@@ -22,7 +24,6 @@ from storesync import config, providers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
@@ -53,28 +54,24 @@ class Run:
         )
         self.output = ""
         self._temporary = temporary
-        self._family = {(self.process.pid, _processes()[self.process.pid][1])}
-        self._readers = [threading.Thread(target=run) for run in (self._read, self._watch)]
+        self._reader = threading.Thread(target=self._read)
 
     def __enter__(self) -> Self:
-        for reader in self._readers:
-            reader.start()
+        self._reader.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         # SIGTERM, not SIGKILL, so that a failing test leaves nothing behind either.
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
-        for reader in self._readers:
-            reader.join(END_WITHIN_S)
+        self._reader.join(END_WITHIN_S)
 
     def wait(self, seconds: float = WITHIN_S) -> int:
         """Return its exit code, once all output has been read; no file or process may be left."""
         code = self.process.wait(seconds)
-        for reader in self._readers:
-            reader.join(END_WITHIN_S)
+        self._reader.join(END_WITHIN_S)
         deadline = time.monotonic() + ENDING_S
-        while left := self._alive():
+        while left := self._running():
             assert time.monotonic() < deadline, left
             time.sleep(0.1)
         assert list(self._temporary.iterdir()) == []
@@ -88,40 +85,20 @@ class Run:
             assert time.monotonic() < deadline, self.output
             time.sleep(0.05)
 
-    def _alive(self) -> set[int]:
-        now = _processes()
-        return {pid for pid, begun in self._family if pid in now and now[pid][1] == begun}
+    def _running(self) -> list[str]:
+        """Return its processes that still run: each has the temporary folder in its environment."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if str(self._temporary).encode() in path.read_bytes():
+                    found.append(path.parent.name)
+        return found
 
     def _read(self) -> None:
         assert self.process.stdout
         with self.process.stdout as stdout:
             while character := stdout.read(1):  # a step prints its name before the line ends
                 self.output += character
-
-    def _watch(self) -> None:
-        while self.process.poll() is None:
-            known = {pid for pid, _ in self._family}
-            for pid, (parent, begun) in sorted(_processes().items()):
-                if parent in known:
-                    known.add(pid)
-                    self._family.add((pid, begun))
-            time.sleep(0.2)
-
-
-def _processes() -> dict[int, tuple[int, str]]:
-    """Return all processes but zombies: id → parent and start time, since ids are reused."""
-    listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,stat=,lstart="],  # noqa: S607 - wherever the system has it
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = (line.split(maxsplit=3) for line in listed.stdout.splitlines())
-    return {
-        int(pid): (int(parent), begun)
-        for pid, parent, state, begun in lines
-        if not state.startswith("Z")
-    }
 
 
 @pytest.fixture
@@ -227,6 +204,7 @@ def test_terminated_run_leaves_nothing(temporary: Path) -> None:
     """SIGTERM during the deployment stops the emulator as well."""
     with Run([sys.executable, "-m", "local.run"], temporary) as run:
         run.wait_for("sam deploy")
+        assert run._running()
         run.process.terminate()
         assert run.wait(END_WITHIN_S) == 128 + signal.SIGTERM
 

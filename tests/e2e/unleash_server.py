@@ -10,11 +10,11 @@ import subprocess
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import requests
 
-from local.processes import StartError, free_port
+from local.processes import free_port
 from simulators.server_process import ServerProcess
 from storesync.cli.webhooks import UNLEASH_EVENTS
 
@@ -60,13 +60,6 @@ def missing() -> str | None:
 # -- PostgreSQL -----------------------------------------------------------------------------------
 
 
-class Postgres(NamedTuple):
-    """A PostgreSQL server that runs."""
-
-    port: int
-    password: str
-
-
 def postgres_programs() -> Path | None:
     """Return the folder of PostgreSQL's programs: the newest of Debian's, or the PATH's."""
     folders = Path("/usr/lib/postgresql").glob("*/bin/initdb")
@@ -76,14 +69,11 @@ def postgres_programs() -> Path | None:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """Run an empty PostgreSQL server with the database ``unleash``.
+def postgres(programs: Path) -> Iterator[tuple[int, str]]:
+    """Run an empty PostgreSQL server with the database ``unleash``; give its port and password.
 
     PostgreSQL refuses to run as root, so root runs it as the user of Debian's package.
     """
-    programs = postgres_programs()
-    if programs is None:
-        raise StartError("PostgreSQL is not installed")
     with ExitStack() as stack:
         home = Path(stack.enter_context(TemporaryDirectory(prefix="flagstore-postgres-")))
         owner: dict[str, Any] = {}
@@ -101,7 +91,7 @@ def postgres() -> Iterator[Postgres]:
         ready = [programs / "pg_isready", "-q", *address]
         process.start(lambda: subprocess.run(ready, check=False).returncode == 0, cwd=home, **owner)
         _run(programs / "createdb", *address, "-U", USER, "unleash", env={"PGPASSWORD": password})
-        yield Postgres(port, password)
+        yield port, password
 
 
 def _make_data(programs: Path, home: Path, password: str, owner: Mapping[str, Any]) -> None:
@@ -117,11 +107,7 @@ def _make_data(programs: Path, home: Path, password: str, owner: Mapping[str, An
 
 
 def _run(program: Path, *arguments: str, **options: Any) -> None:
-    done = subprocess.run(
-        [program, *arguments], check=False, capture_output=True, text=True, **options
-    )
-    if done.returncode != 0:
-        raise StartError(f"{program.name} failed\n{done.stdout}{done.stderr}")
+    subprocess.run([program, *arguments], check=True, stdout=subprocess.DEVNULL, **options)
 
 
 # -- Unleash --------------------------------------------------------------------------------------
@@ -139,14 +125,14 @@ class UnleashServer:
         self._http.trust_env = False  # no proxy between the tests and 127.0.0.1
 
     def __enter__(self) -> Self:
-        if lacking := missing():
-            raise StartError(lacking)
+        programs = postgres_programs()
+        assert programs is not None
         with ExitStack() as started:
-            database = started.enter_context(postgres())
+            database = started.enter_context(postgres(programs))
             home = Path(started.enter_context(TemporaryDirectory(prefix="flagstore-unleash-")))
             port = free_port()
             self.url = f"http://{HOST}:{port}"
-            self._environment = self._make_environment(database, port)
+            self._environment = self._make_environment(port, *database)
             self._process = ServerProcess(
                 "Unleash",
                 # Its own use of a deprecated call is nothing to act on.
@@ -258,7 +244,7 @@ class UnleashServer:
         except requests.RequestException:
             return False
 
-    def _make_environment(self, database: Postgres, port: int) -> dict[str, str]:
+    def _make_environment(self, port: int, database_port: int, password: str) -> dict[str, str]:
         # Built from nothing: DATABASE_URL or UNLEASH_... of a developer's shell must not leak in.
         return {
             "NODE_EXTRA_CA_CERTS": str(self._ca_file),
@@ -271,10 +257,10 @@ class UnleashServer:
             "HTTP_PORT": str(port),
             "UNLEASH_URL": self.url,
             "DATABASEHOST": HOST,
-            "DATABASE_PORT": str(database.port),
+            "DATABASE_PORT": str(database_port),
             "DATABASE_NAME": "unleash",
             "DATABASE_USERNAME": USER,
-            "DATABASE_PASSWORD": database.password,
+            "DATABASE_PASSWORD": password,
             "DATABASE_SSL": "false",
             "INIT_ADMIN_API_TOKENS": self.admin_token,
             "INIT_BACKEND_API_TOKENS": ",".join(map(self.backend_token, ENVIRONMENTS)),

@@ -24,7 +24,10 @@ from simulators.reader_store import RecordsReader, published_record
 from simulators.strict_python import read_strictly
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    type Opened = Callable[..., Client]
 
 EXPIRED_S = 1.2 * TTL_S
 LARGE = {"name": "beta", "keys": [f"user-{number}" for number in range(5_000)]}
@@ -49,27 +52,34 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def client(path: Path, clock: FakeClock) -> Client:
-    """Return a client of a file."""
-    store = FileReader(str(path), clock.now)
-    return Client("prod", store=store, clock=clock.now, monotonic=clock.monotonic)
+@pytest.fixture
+def opened(tmp_path: Path, clock: FakeClock) -> Opened:
+    """Write a file, and give a client of it."""
+
+    def write(content: str | bytes | None, name: str = "flags.json") -> Client:
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        store = FileReader(str(path), clock.now)
+        return Client("prod", store=store, clock=clock.now, monotonic=clock.monotonic)
+
+    return write
 
 
-def test_exported_snapshot_round_trip(file: Path, tmp_path: Path, clock: FakeClock) -> None:
+def test_exported_snapshot_round_trip(opened: Opened) -> None:
     """Flags, segments of any size, and meta."""
-    flags = client(file, clock)
+    flags = opened(json.dumps(OURS))
     assert flags.keys() == ["a"]
     assert flags.snapshot().item("segments", "beta") == LARGE
     assert flags.info().provider == "split"
-    again = tmp_path / "again.json"
-    again.write_text(json.dumps(flags.snapshot().export()))
-    assert json.loads(again.read_text()) == OURS
-    assert client(again, clock).info().digest == flags.info().digest
+    exported = flags.snapshot().export()
+    assert exported == OURS
+    assert opened(json.dumps(exported), "again.json").info().digest == flags.info().digest
 
 
-def test_changed_file_is_read_again(file: Path, clock: FakeClock) -> None:
+def test_changed_file_is_read_again(opened: Opened, file: Path, clock: FakeClock) -> None:
     """Even if its time goes back; with a damaged one, the flags in memory stay."""
-    flags = client(file, clock)
+    flags = opened(json.dumps(OURS))
     assert flags.keys() == ["a"]
     for number, text in enumerate(['{"flagValues":{"b":1}}', '{"flagValues":{"ccc":1}}']):
         file.write_text(text)
@@ -152,12 +162,10 @@ def test_documents_of_providers(content: Any, provider: str, names: str) -> None
         "[" * 99_999,
     ],
 )
-def test_unknown_documents(tmp_path: Path, clock: FakeClock, text: str) -> None:
+def test_unknown_documents(opened: Opened, text: str) -> None:
     """A typed error names the file."""
-    path = tmp_path / "flags.json"
-    path.write_text(text)
     with pytest.raises(CorruptSnapshotError, match=r"flags\.json is not a document that"):
-        client(path, clock).keys()
+        opened(text).keys()
 
 
 LAUNCHDARKLY_YAML = """
@@ -174,63 +182,46 @@ flags:
 """
 
 
-def test_yaml_keys_and_dates_are_strings(tmp_path: Path, clock: FakeClock) -> None:
+def test_yaml_keys_and_dates_are_strings(opened: Opened) -> None:
     """YAML takes ``on`` for true, and its dates for objects."""
-    path = tmp_path / "flags.yml"
-    path.write_text(LAUNCHDARKLY_YAML)
-    flags = client(path, clock)
+    flags = opened(LAUNCHDARKLY_YAML, "flags.yml")
     assert flags.enabled("ui", {"key": "ada"})
     assert flags.enabled("since", {"key": "ada", "at": "2025-01-01T00:00:00Z"})
     assert not flags.enabled("since", {"key": "ada", "at": "2023-01-01T00:00:00Z"})
 
 
-def test_split_yaml_without_quotes(tmp_path: Path, clock: FakeClock) -> None:
+def test_split_yaml_without_quotes(opened: Opened) -> None:
     """On, off and numbers are strings."""
-    path = tmp_path / "split.yaml"
-    path.write_text(
-        "- a: {treatment: on, config: {x: 1}}\n- b: {treatment: off}\n- c: {treatment: 5}"
-    )
-    flags = client(path, clock)
+    text = "- a: {treatment: on, config: {x: 1}}\n- b: {treatment: off}\n- c: {treatment: 5}"
+    flags = opened(text, "split.yaml")
     assert [flags.value(name, {"key": "ada"}, default="") for name in "abc"] == ["on", "off", "5"]
     assert flags.value("a", {"key": "ada"}, default={}) == {"x": 1}
 
 
-def test_yaml_without_pyyaml(
-    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_yaml_without_pyyaml(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the package to install."""
-    path = tmp_path / "flags.yaml"
-    path.write_text(LAUNCHDARKLY_YAML)
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(ConfigurationError, match=r"flags\.yaml is YAML: install PyYAML"):
-        client(path, clock).keys()
+        opened(LAUNCHDARKLY_YAML, "flags.yaml").keys()
 
 
-def test_byte_order_mark_is_ignored(tmp_path: Path, clock: FakeClock) -> None:
+def test_byte_order_mark_is_ignored(opened: Opened) -> None:
     """Editors on Windows write one."""
-    path = tmp_path / "flags.json"
-    path.write_bytes(b'\xef\xbb\xbf{"flagValues": {"a": 1}}')
-    assert client(path, clock).keys() == ["a"]
+    assert opened(b'\xef\xbb\xbf{"flagValues": {"a": 1}}').keys() == ["a"]
 
 
-def test_missing_file(tmp_path: Path, clock: FakeClock) -> None:
+def test_missing_file(opened: Opened) -> None:
     """A typed error, as of any store."""
     with pytest.raises(StoreUnavailableError, match=r"never\.json: No such file"):
-        client(tmp_path / "never.json", clock).keys()
+        opened(None, "never.json").keys()
 
 
 def test_bootstrap_serves_until_the_store_responds(file: Path, clock: FakeClock) -> None:
     """It is stale, and the store replaces it."""
     records: Any = {}
     store = RecordsReader(records, clock)
-    flags = Client(
-        "prod",
-        store=store,
-        bootstrap=str(file),
-        replicas=1,
-        clock=clock.now,
-        monotonic=clock.monotonic,
-    )
+    clocks = {"clock": clock.now, "monotonic": clock.monotonic}
+    flags = Client("prod", store=store, bootstrap=str(file), replicas=1, **clocks)
     assert flags.keys() == ["a"]
     assert flags.snapshot().item("segments", "beta") == LARGE
     assert flags.info().stale
