@@ -5,24 +5,18 @@ What takes minutes is marked ``campaign``: `make exhaustive` runs it, `make test
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from flagstore import keys
 from flagstore.codec import Body
-from flagstore.keys import SourceState
 from simulators.forgetful import ForgetfulWorld
 from simulators.provider import ModelProvider
-from simulators.schedules import SOURCE, FrozenClock, ObservedStore, Violation, World, explore
+from simulators.schedules import SOURCE, FrozenClock, World, explore
 from storesync import publisher
 from storesync.maintenance import roll_back, unpin
 from storesync.store import Condition
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from storesync.store import Sets, Write
 
 
 def settled(provider: ModelProvider) -> dict[Any, Any]:
@@ -139,9 +133,7 @@ def test_rollback_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     "values", [(2,), pytest.param((2, 1), marks=pytest.mark.campaign)], ids=len
 )
-def test_every_interleaving_after_a_pin(
-    values: tuple[int, ...],
-) -> None:
+def test_every_interleaving_after_a_pin(values: tuple[int, ...]) -> None:
     """A rollback, unpin and sync request among running syncs: nothing of the rollback remains."""
 
     def make() -> World:
@@ -225,31 +217,3 @@ def test_reader_of_a_store_that_loses_writes(
     replica = f"a replica lags in {stale}" if any(checks) else "no replica lags"
     print(f"lost writes, {replica}: every one of {states:,} states")
     assert any(followed), "no schedule made the reader follow: this test proves nothing"
-
-
-class HighestTokenWins(ObservedStore):
-    """A plausible but wrong rule: the higher fencing token may publish."""
-
-    def commit(
-        self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
-    ) -> None:
-        """Compare with the issued token instead of the last completed one."""
-        if condition.token is not None:
-            state = SourceState.from_record(self.records[keys.state_key(source)])
-            if int(sets.get("token") or 0) > state.token:
-                condition = Condition(unpinned_at=condition.unpinned_at)
-        super().commit(source, condition, sets, writes)
-
-
-def test_highest_token_must_not_win() -> None:
-    """With the weaker rule, these tests find an interleaving that ends wrong."""
-
-    def make() -> World:
-        provider = ModelProvider(flags={"a": 1}, reveals_revision=False)
-        world = World(settled(provider), provider, store_class=HighestTokenWins)
-        for number, value in enumerate((2, 1)):
-            world.add(f"sync{number}", world.change_and_sync(a=value))
-        return world
-
-    with pytest.raises(Violation):
-        explore(make, in_sync)

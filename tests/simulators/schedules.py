@@ -38,10 +38,6 @@ class FrozenClock(FakeClock):
         """Do not even move."""
 
 
-class Violation(AssertionError):  # noqa: N818 - what a test sees
-    """An invariant did not hold; the text has the schedule."""
-
-
 @dataclass
 class Actor:
     """One sync, or someone who pins."""
@@ -104,7 +100,6 @@ class World:
         *,
         switch_at_reads: bool = False,
         clock: FakeClock | None = None,
-        store_class: type[ObservedStore] = ObservedStore,
     ) -> None:
         self.clock = clock or FrozenClock()
         self.provider = provider
@@ -112,7 +107,6 @@ class World:
         self.actors: list[Actor] = []
         self.trace: list[str] = []
         self._switch_at_reads = switch_at_reads
-        self._store_class = store_class
         provider.on_fetch = self._on_fetch
 
     # -- actors ---------------------------------------------------------------------------------
@@ -125,7 +119,7 @@ class World:
 
     def store(self) -> MemoryStore:
         """Return a store over the shared records that stops before each step."""
-        return self._store_class(self)
+        return ObservedStore(self)
 
     def sync(self) -> None:
         """Run one sync of the model's source, as a sync request of the schedule would."""
@@ -280,10 +274,8 @@ class World:
             self.hold(record is None or "expires_at" not in record, "the current body expires")
 
     def hold(self, condition: bool, what: str) -> None:
-        """Raise a violation with the schedule unless the condition holds."""
-        if not condition:
-            message = f"{what}: {' '.join(self.trace)}"
-            raise Violation(message)
+        """Fail with the schedule unless the condition holds."""
+        assert condition, f"{what}: {' '.join(self.trace)}"
 
 
 def state_of(records: Mapping[Key, Record]) -> SourceState:

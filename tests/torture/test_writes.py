@@ -13,7 +13,6 @@ import pytest
 from flagstore import keys
 from flagstore.encode import content_digest
 from rigs import REFUSALS, refusal
-from simulators.clock import FakeClock
 from simulators.unreliable import UnreliableClient
 from storesync.errors import NotSettledError, OutOfTimeError, RefusedSetError, StoreSyncError
 from storesync.retry import SystemClock
@@ -162,43 +161,6 @@ class Cut:
     def waited(self) -> float:
         """Return the seconds slept after the time ended."""
         return sum(self._clock.slept[self.waits or 0 :])
-
-
-class Jumping(FakeClock):
-    """A clock that jumps once, at its nth reading."""
-
-    def __init__(self, at: int, by: float) -> None:
-        super().__init__()
-        self.asked, self._at, self._by = 0, at, by
-
-    def monotonic(self) -> float:
-        """Seconds, with or without the jump, as on a suspended machine."""
-        self.asked += 1
-        return super().monotonic() + (self._by if self.asked > self._at else 0.0)
-
-
-@pytest.mark.parametrize("by", [-600.0, 600.0])
-def test_clock_jumps_during_a_sync(any_rig: AnyRig, by: float) -> None:
-    """Whenever it jumps, the old or the new set is published, and the next sync recovers."""
-    old, new = {"a": 1}, {"a": 2}
-    outcomes: Counter[str] = Counter()
-    at, asked = -1, 0
-    while at < asked:
-        at += 1
-        any_rig.settle(old)
-        any_rig.replace(new)
-        clock = Jumping(at, by)
-        try:
-            outcomes[any_rig.sync(clock=clock).outcome] += 1
-        except OutOfTimeError:
-            outcomes["out of time"] += 1
-        assert any_rig.read() in (old, new)
-        any_rig.settle(new)
-        assert any_rig.read() == new
-        asked = clock.asked
-    assert at >= 2
-    assert (outcomes["out of time"] > 0) == (by > 0)
-    print(f"a clock that jumps by {by:+.0f} s at each of {at} moments: {dict(outcomes)}")
 
 
 # -- concurrent writers ----------------------------------------------------------------------------
