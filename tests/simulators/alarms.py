@@ -1,9 +1,4 @@
-"""CloudWatch's part: metrics out of log lines, and the alarms of the template evaluated on them.
-
-It knows what the template uses: one metric and a statistic, M of N periods, what missing data
-mean. Periods end at the moment of the question, while CloudWatch's
-begin at full minutes.
-"""
+"""CloudWatch's part: metrics out of log lines, and the alarms of the template."""
 
 from __future__ import annotations
 
@@ -33,28 +28,16 @@ class Point:
 def points(line: Mapping[str, Any], time_s: float) -> list[Point]:
     """Return the metrics that CloudWatch makes of a line in its embedded format."""
     return [
-        Point(
-            directive["Namespace"],
-            metric["Name"],
-            {name: line[name] for name in names},
-            time_s,
-            float(value),
-        )
+        Point(directive["Namespace"], name, {each: line[each] for each in names}, time_s, value)
         for directive in line["_aws"]["CloudWatchMetrics"]
         for names in directive["Dimensions"]
-        for metric in directive["Metrics"]
-        for value in _listed(line[metric["Name"]])
+        for name in (metric["Name"] for metric in directive["Metrics"])
+        for value in (line[name] if isinstance(line[name], list) else [line[name]])
     ]
 
 
 class Stack:
-    """Values of the intrinsic functions that alarms use.
-
-    Args:
-        template: with functions in their long form.
-        references: values of ``Ref``, ``GetAtt`` (as ``A.B``) and ``Sub``, besides defaults.
-
-    """
+    """Values of the intrinsic functions that alarms use; references are ``Name`` or ``A.B``."""
 
     def __init__(self, template: Mapping[str, Any], references: Mapping[str, str]) -> None:
         self._template = template
@@ -87,11 +70,9 @@ class Stack:
             text = re.sub(r"\$\{(?!!)([\w:.]+)\}", lambda m: self._references[m[1]], argument)
             return text.replace("${!", "${")
         if function == "If":
-            return self.value(argument[1 if self._holds(argument[0]) else 2])
+            holds = self._condition(self._template["Conditions"][argument[0]])
+            return self.value(argument[1 if holds else 2])
         raise NotImplementedError(function)
-
-    def _holds(self, condition: str) -> bool:
-        return self._condition(self._template["Conditions"][condition])
 
     def _condition(self, value: Any) -> bool:
         ((name, argument),) = value.items()
@@ -108,11 +89,8 @@ class Alarm:
         self._properties = properties
         self.period_s = int(properties["Period"])
         self._count = int(properties["EvaluationPeriods"])
-
-    @property
-    def span_s(self) -> int:
+        self.span_s = self.period_s * self._count
         """Seconds that it looks back."""
-        return self.period_s * self._count
 
     def is_on(self, points: Sequence[Point], now_s: float) -> bool:
         """Return whether it is in ALARM."""
@@ -138,7 +116,3 @@ class Alarm:
             if (point.namespace, point.name) == metric and point.dimensions == dimensions
         ]
         return float(STATISTICS[self._properties["Statistic"]](values)) if values else None
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

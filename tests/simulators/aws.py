@@ -1,8 +1,4 @@
-"""Fixtures around the emulated AWS endpoint; a test module imports those that it uses.
-
-``aws`` runs once per session. Tests share it, so each makes resources with names of its own
-(as ``dynamodb_table`` does) instead of wiping the endpoint, and they may run side by side.
-"""
+"""Fixtures around the emulated AWS endpoint, which tests share: each makes resources of its own."""
 
 from __future__ import annotations
 
@@ -30,13 +26,7 @@ ONE_TRY = Config(
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """An empty table of the store's schema.
-
-    Attributes:
-        name: unique to the test.
-        client: a boto3 client of DynamoDB that leads to it and never retries.
-
-    """
+    """An empty table of the store's schema, and a client that never retries."""
 
     name: str
     client: Any
@@ -49,8 +39,7 @@ def running(ca: trustme.CA | None = None) -> Iterator[StandIn]:
         try:
             stand_in = stack.enter_context(StandIn(ca=ca))
         except StandInMissingError as error:
-            # On a build server a skipped test would look like a passed one.
-            if os.environ.get("CI"):
+            if os.environ.get("CI"):  # there, a skipped test would look like a passed one
                 raise
             pytest.skip(str(error))
         yield stand_in
@@ -65,7 +54,6 @@ def aws() -> Iterator[StandIn]:
 
 @pytest.fixture(scope="session")
 def dynamodb(aws: StandIn) -> Any:
-    """Give a boto3 client of DynamoDB that never retries."""
     return aws.client("dynamodb", ONE_TRY)
 
 

@@ -1,8 +1,4 @@
-"""The two functions in this process, on an emulated AWS endpoint: what they need and what they say.
-
-A deployment has a parameter prefix, a queue, a dead-letter queue and a table of its own. Requests
-and batches are made as API Gateway and the queue's poller hand them over.
-"""
+"""The two functions in this process, on an emulated AWS endpoint: their needs and their output."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from botocore.awsrequest import AWSResponse
 from .launchdarkly import SIGNATURE_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import pytest
 
@@ -58,21 +54,16 @@ class ShiftedClock:
         self._lock = Lock()
 
     def now(self) -> float:
-        """Seconds since the epoch."""
         return time.time() + self._shift
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start."""
         return time.monotonic() + self._shift
 
-    def sleep(self, seconds: float) -> None:
-        """Move on at once."""
-        self.advance(seconds)
-
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
         with self._lock:
             self._shift += seconds
+
+    sleep = advance
 
 
 @dataclass(frozen=True)
@@ -94,7 +85,6 @@ class Output:
 
     @property
     def text(self) -> str:
-        """All of it, on both streams."""
         captured = self._capture.readouterr()
         self._out += captured.out
         self._err += captured.err
@@ -107,26 +97,28 @@ class Output:
 
     def check(self) -> None:
         """Fail if a secret was printed, or a line is not JSON."""
-        text = self.text
-        found = [canary for canary in CANARIES if canary in text]
+        found = [canary for canary in CANARIES if canary in self.text]
         assert not found, f"{found} in what was printed"
         assert not self._err
-        list(self._lines())
+        assert self.lines is not None
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        _ = self.text
+        return [json.loads(line) for line in self._out.split("\n") if line]
 
     @property
     def logs(self) -> list[dict[str, Any]]:
-        """The lines of the log."""
-        return [line for line in self._lines() if "_aws" not in line]
-
-    @property
-    def metrics(self) -> list[Metrics]:
-        """The lines that are metrics."""
-        return [_metrics(line) for line in self._lines() if "_aws" in line]
+        return [line for line in self.lines if "_aws" not in line]
 
     @property
     def emf(self) -> list[dict[str, Any]]:
         """The lines that are metrics, as CloudWatch reads them."""
-        return [line for line in self._lines() if "_aws" in line]
+        return [line for line in self.lines if "_aws" in line]
+
+    @property
+    def metrics(self) -> list[Metrics]:
+        return [_metrics(line) for line in self.emf]
 
     def sums(self, **dimensions: str) -> dict[str, float]:
         """Return name → sum of the metrics with at least these dimensions."""
@@ -137,25 +129,14 @@ class Output:
                     sums[name] = sums.get(name, 0) + value
         return sums
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        _ = self.text
-        yield from (json.loads(line) for line in self._out.split("\n") if line)
-
 
 def _metrics(line: Mapping[str, Any]) -> Metrics:
     directive = line["_aws"]["CloudWatchMetrics"][0]  # a second one has totals, for alarms
     assert directive["Namespace"] == "Flagstore"
     (names,) = directive["Dimensions"]
     units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
-    return Metrics(
-        {name: line[name] for name in names},
-        {name: value for name in units for value in _numbers(line[name])},
-        units,
-    )
-
-
-def _numbers(value: Any) -> list[float]:
-    return value if isinstance(value, list) else [value]
+    values = {name: line[name][0] if isinstance(line[name], list) else line[name] for name in units}
+    return Metrics({name: line[name] for name in names}, values, units)
 
 
 class Calls:
@@ -169,18 +150,15 @@ class Calls:
         """Service → what lets time pass at each of its calls."""
 
     def attach(self, events: Any) -> None:
-        """Listen to a session's clients."""
         events.register("before-parameter-build", self._note)
         events.register("before-send", self._response)
 
     def clear(self) -> None:
-        """Forget all calls, and let all services be up."""
         self.made.clear()
         self.down.clear()
         self.slow.clear()
 
     def of(self, operation: str) -> list[dict[str, Any]]:
-        """Return the parameters of all calls of an operation."""
         return [parameters for name, parameters in self.made if name == operation]
 
     def _note(self, params: dict[str, Any], model: Any, **_: Any) -> None:
@@ -191,11 +169,10 @@ class Calls:
         self.slow.get(service, lambda: None)()
         if service not in self.down:
             return None
-        code = self.down[service]
-        response = AWSResponse(
-            request.url, 400, {"content-type": "application/x-amz-json-1.0"}, None
-        )
-        response._content = json.dumps({"__type": code, "message": "simulated"}).encode()
+        headers = {"content-type": "application/x-amz-json-1.0"}
+        response = AWSResponse(request.url, 400, headers, None)
+        error = {"__type": self.down[service], "message": "simulated"}
+        response._content = json.dumps(error).encode()
         return response
 
 
@@ -211,10 +188,7 @@ class Deployment:
 
     @property
     def sqs(self) -> Any:
-        """A client of the queues."""
         return self.clients["sqs"]
-
-    # -- parameters -----------------------------------------------------------------------------
 
     def put(self, path: str, value: object) -> None:
         """Write a parameter; a text as it is, anything else as JSON."""
@@ -225,7 +199,6 @@ class Deployment:
         )
 
     def remove(self, path: str) -> None:
-        """Delete a parameter."""
         self.clients["ssm"].delete_parameter(Name=f"{self.prefix}/{path}")
 
     def put_source(self, name: str, provider: str, url: str, key: str, **more: Any) -> None:
@@ -234,10 +207,7 @@ class Deployment:
         self.put(f"credentials/{name}", {"provider": provider, "key": key, "base_url": url})
 
     def put_webhook(self, name: str, provider: str, *secrets: str, **more: Any) -> None:
-        """Configure a webhook."""
         self.put(f"webhooks/{name}", {"provider": provider, "secrets": secrets or [SECRET], **more})
-
-    # -- the queue ------------------------------------------------------------------------------
 
     def send(self, *bodies: object) -> None:
         """Put messages on the queue; a text as it is, anything else as JSON."""
@@ -280,7 +250,6 @@ class Deployment:
         return response
 
     def acknowledge(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Delete messages, as the poller does with those that were served."""
         for record in records:
             self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=record["receiptHandle"])
 
@@ -296,8 +265,6 @@ class Deployment:
         )
         return {short: int(response["Attributes"][name]) for short, name in names.items()}
 
-    # -- the table ------------------------------------------------------------------------------
-
     def items(self) -> list[dict[str, Any]]:
         """Return all that is stored but the source states: what readers and people look at."""
         items = self.clients["dynamodb"].scan(TableName=self.table)["Items"]
@@ -305,12 +272,8 @@ class Deployment:
         return sorted(kept, key=lambda item: (item["namespace"]["S"], item["key"]["S"]))
 
     def flags(self, source: str, namespace: str = "features") -> set[str]:
-        """Return the keys of a source's flags."""
         mine = f"{source}:{namespace}"
         return {item["key"]["S"] for item in self.items() if item["namespace"]["S"] == mine}
-
-
-# -- events -------------------------------------------------------------------------------------
 
 
 def request(
@@ -320,42 +283,31 @@ def request(
     *,
     token: str = "",
     encode: bool = False,
-    method: str = "POST",
 ) -> dict[str, Any]:
     """Make a request as an HTTP API hands it to a function (payload format 2.0)."""
     raw = body.encode() if isinstance(body, str) else body
-    path = f"/webhooks/{source}" + (f"/{token}" if token else "")
-    route = f"{method} /webhooks/{{source}}" + ("/{token}" if token else "")
+    parameters = {"source": source} | ({"token": token} if token else {})
     return {
         "version": "2.0",
-        "routeKey": route,
-        "rawPath": path,
-        "rawQueryString": "",
+        "routeKey": "POST /webhooks/{source}" + ("/{token}" if token else ""),
+        "rawPath": "/webhooks/" + "/".join(parameters.values()),
         "headers": {"content-type": "application/json", **(headers or {})},
-        "pathParameters": {"source": source} | ({"token": token} if token else {}),
-        "requestContext": {
-            "http": {"method": method, "path": path, "sourceIp": "203.0.113.10"},
-            "requestId": "request-1",
-            "routeKey": route,
-            "stage": "$default",
-        },
+        "pathParameters": parameters,
+        "requestContext": {"requestId": "request-1"},
         "body": base64.b64encode(raw).decode() if encode else raw.decode(),
         "isBase64Encoded": encode,
     }
 
 
 def signature(body: bytes, secret: str = SECRET) -> str:
-    """Sign as LaunchDarkly does."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 def signed(source: str, body: bytes, secret: str = SECRET, *, encode: bool = False) -> Any:
-    """Make a request of LaunchDarkly."""
     return request(source, body, {SIGNATURE_HEADER.lower(): signature(body, secret)}, encode=encode)
 
 
 def batch(*records: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the event of the queue's poller."""
     return {"Records": list(records)}
 
 

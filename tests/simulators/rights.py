@@ -1,10 +1,8 @@
-"""What calls of AWS need, and what the template allows, by the rules of IAM.
-
-An action and a resource in one statement; names of a deployment are replaced by fixed ones.
-"""
+"""What calls of AWS need, and what the template allows, by an action and a resource."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -69,9 +67,9 @@ def uses(call: Call) -> set[Use]:
 
 def _below(path: str) -> str:
     """Return what follows the prefix: a kind of parameters, and perhaps the name of one."""
-    parts = path.split("/")
-    (at,) = (n for n, part in enumerate(parts) if part in {"sources", "credentials", "webhooks"})
-    return "/" + "/".join(parts[at:])
+    found = re.search(r"/(sources|credentials|webhooks)(/.*)?$", path)
+    assert found
+    return found[0]
 
 
 @dataclass(frozen=True)

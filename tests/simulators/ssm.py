@@ -13,11 +13,8 @@ if TYPE_CHECKING:
 
     from storesync.model import Clock
 
-PAGE = 10
-"""Parameters of one call, at most."""
 QUOTA = 40.0
 """Calls of GetParametersByPath a second, of one account and region."""
-SERVER_ERROR = 500
 
 
 class TokenBucket:
@@ -39,22 +36,14 @@ class TokenBucket:
 
 
 class Ssm:
-    """As much of a boto3 client as the functions use.
-
-    Args:
-        clock: what the quota is counted by; none: there is no quota.
-        quota: as in :meth:`limit`.
-        page: parameters of one call, at most.
-        wait: lets the time of one call pass.
-
-    """
+    """As much of a boto3 client as the functions use; *wait* lets the time of a call pass."""
 
     def __init__(
         self,
         clock: Clock | None = None,
         *,
         quota: float = inf,
-        page: int = PAGE,
+        page: int = 10,
         wait: Callable[[], None] = lambda: None,
     ) -> None:
         self.parameters: dict[str, str] = {}
@@ -90,7 +79,15 @@ class Ssm:
         assert arguments == {"WithDecryption": True}
         self.asked.append(path)
         self._wait()
-        self._judge()
+        code = self.down or ("" if self._allowed() else "ThrottlingException")
+        if code:
+            self.refused += 1
+            status = 500 if code == "InternalServerError" else 400
+            response: Any = {
+                "Error": {"Code": code, "Message": "simulated"},
+                "ResponseMetadata": {"HTTPStatusCode": status},
+            }
+            raise ClientError(response, "GetParametersByPath")
         found = [
             {"Name": name, "Value": value}
             for name, value in self.parameters.items()
@@ -99,16 +96,3 @@ class Ssm:
         end = start + self._page
         more = {"NextToken": str(end)} if end < len(found) else {}
         return {"Parameters": found[start:end], **more}
-
-    def _judge(self) -> None:
-        code = self.down or ("" if self._allowed() else "ThrottlingException")
-        if code:
-            self.refused += 1
-            status = SERVER_ERROR if code == "InternalServerError" else 400
-            raise ClientError(
-                {
-                    "Error": {"Code": code, "Message": "simulated"},
-                    "ResponseMetadata": {"HTTPStatusCode": status},  # type: ignore[typeddict-item]
-                },
-                "GetParametersByPath",
-            )

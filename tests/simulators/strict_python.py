@@ -22,7 +22,6 @@ with flagstore.Client("prod") as flags:
 
 
 def read_strictly(environment: Mapping[str, str]) -> str:
-    """Return what a client prints that reads the store of an environment; fail if it warns."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-bb", "-c", SCRIPT],
         env={"PATH": os.defpath, "PYTHONPATH": str(SOURCES), **environment},
