@@ -10,6 +10,14 @@ _PLANS = ("free", "team", "business")
 _COUNTRIES = ("DE", "FR", "JP", "BR", "US", "KE")
 _SEGMENTS = ("beta-testers", "employees", "large-accounts")
 _FULL = 100_000
+_VARIATIONS: list[list[Any]] = [
+    [True, False],
+    [True, False],
+    [True, False],
+    ["blue", "green", "grün", "青"],
+    [0, 1, 2.5],
+    [{"limit": 10, "tags": ["a", "b"]}, {"limit": 0, "tags": []}],
+]
 
 
 def new_flag(key: str) -> dict[str, Any]:
@@ -69,8 +77,7 @@ def _rich_flag(key: str, number: int, earlier: list[str], random: Random) -> dic
     flag = new_flag(key)
     flag["version"] = random.randint(1, 90)
     flag["on"] = random.random() < 0.8
-    flag["variations"] = _variations(number)
-    count = len(flag["variations"])
+    flag["variations"] = _VARIATIONS[number % 7 % len(_VARIATIONS)]
     shape = number % 6
     if shape == 1:
         people = [f"user-{random.randint(1, 9999)}" for _ in range(random.randint(1, 12))]
@@ -79,24 +86,15 @@ def _rich_flag(key: str, number: int, earlier: list[str], random: Random) -> dic
     if shape in {2, 5}:
         flag["rules"] = [_rule(f"{key}-{index}", random) for index in range(random.randint(1, 3))]
     if shape == 3:
-        flag["fallthrough"] = {"rollout": _rollout(count, random)}
+        flag["fallthrough"] = {"rollout": _rollout(len(flag["variations"]), random)}
     if shape == 4 and earlier:
         flag["prerequisites"] = [{"key": random.choice(earlier), "variation": 0}]
     if shape == 5:
-        flag["rules"].append(_segment_rule(key, random.choice(_SEGMENTS)))
+        clause = _clause("", "segmentMatch", [random.choice(_SEGMENTS)])
+        del clause["contextKind"]
+        rule = {"id": f"{key}-segment", "variation": 1, "clauses": [clause], "trackEvents": False}
+        flag["rules"].append(rule)
     return flag
-
-
-def _variations(number: int) -> list[Any]:
-    kinds: list[list[Any]] = [
-        [True, False],
-        [True, False],
-        [True, False],
-        ["blue", "green", "grün", "青"],
-        [0, 1, 2.5],
-        [{"limit": 10, "tags": ["a", "b"]}, {"limit": 0, "tags": []}],
-    ]
-    return kinds[number % 7 % len(kinds)]
 
 
 def _rule(identifier: str, random: Random) -> dict[str, Any]:
@@ -110,11 +108,6 @@ def _rule(identifier: str, random: Random) -> dict[str, Any]:
     ]
     chosen = random.sample(clauses, random.randint(1, 2))
     return {"id": identifier, "variation": 0, "clauses": chosen, "trackEvents": False}
-
-
-def _segment_rule(key: str, segment: str) -> dict[str, Any]:
-    clause = {"attribute": "", "op": "segmentMatch", "values": [segment], "negate": False}
-    return {"id": f"{key}-segment", "variation": 1, "clauses": [clause], "trackEvents": False}
 
 
 def _clause(attribute: str, operator: str, values: list[Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             body, extra = gzip.compress(body, 1), {**extra, "Content-Encoding": "gzip"}
         self.reply(status, body, {"Content-Type": "application/json", **extra})
 
-    do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+    do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 - the names that http.server looks for
 
     def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Send a whole response."""

@@ -150,56 +150,32 @@ def _rich_flag(name: str, number: int, earlier: list[str], random: Random) -> di
         "trafficAllocationSeed": random.randint(-(2**31), 2**31 - 1),
         "killed": random.random() < 0.1,
         "sets": random.sample(["backend", "frontend", "mobile"], number % 3),
-        "conditions": [rollout(on=share, off=100 - share)],
     }
-    special = _SHAPES[number % len(_SHAPES)](flag, earlier, random)
-    flag["conditions"] = [*special, *flag["conditions"]]
-    return flag
-
-
-def _attributes(_flag: dict[str, Any], _earlier: list[str], random: Random) -> list[Any]:
-    countries = {"whitelist": random.sample(_COUNTRIES, 3)}
-    age = {"dataType": "NUMBER", "value": 18}
-    return [
-        rule(
+    special: list[Any] = []
+    shape = number % 7
+    if shape == 1:
+        countries = {"whitelist": random.sample(_COUNTRIES, 3)}
+        age = {"dataType": "NUMBER", "value": 18}
+        both = (
             matcher("WHITELIST", "country", whitelistMatcherData=countries),
             matcher("GREATER_THAN_OR_EQUAL_TO", "age", unaryNumericMatcherData=age),
-            label="country in list and age >= 18",
-            on=100,
         )
-    ]
-
-
-def _segment(_flag: dict[str, Any], _earlier: list[str], _random: Random) -> list[Any]:
-    return [rule(in_segment("beta-testers"), label="in segment beta-testers", on=100)]
-
-
-def _rule_based(_flag: dict[str, Any], _earlier: list[str], _random: Random) -> list[Any]:
-    insiders = in_segment("insiders", "IN_RULE_BASED_SEGMENT")
-    return [rule(insiders, label="in rule based segment insiders", on=50, off=50)]
-
-
-def _targets(flag: dict[str, Any], _earlier: list[str], random: Random) -> list[Any]:
-    flag["configurations"] = {"on": '{"color":"grün","size":3}'}
-    people = {"whitelist": [f"user-{random.randint(0, 999)}" for _ in range(3)]}
-    listed = matcher("WHITELIST", whitelistMatcherData=people)
-    return [rule(listed, label="whitelisted", kind="WHITELIST", on=100)]
-
-
-def _dependency(_flag: dict[str, Any], earlier: list[str], random: Random) -> list[Any]:
-    data = {"split": random.choice(earlier), "treatments": ["on"]}
-    depends = matcher("IN_SPLIT_TREATMENT", dependencyMatcherData=data)
-    return [rule(depends, label=f"in split {data['split']}", on=100)]
-
-
-def _prerequisite(flag: dict[str, Any], earlier: list[str], random: Random) -> list[Any]:
-    flag["prerequisites"] = [{"n": random.choice(earlier), "ts": ["on"]}]
-    flag["trafficAllocation"] = 50
-    return []
-
-
-def _plain(_flag: dict[str, Any], _earlier: list[str], _random: Random) -> list[Any]:
-    return []
-
-
-_SHAPES = (_plain, _attributes, _segment, _rule_based, _targets, _dependency, _prerequisite)
+        special = [rule(*both, label="country in list and age >= 18", on=100)]
+    if shape == 2:
+        special = [rule(in_segment("beta-testers"), label="in segment beta-testers", on=100)]
+    if shape == 3:
+        insiders = in_segment("insiders", "IN_RULE_BASED_SEGMENT")
+        special = [rule(insiders, label="in rule based segment insiders", on=50, off=50)]
+    if shape == 4:
+        flag["configurations"] = {"on": '{"color":"grün","size":3}'}
+        people = {"whitelist": [f"user-{random.randint(0, 999)}" for _ in range(3)]}
+        listed = matcher("WHITELIST", whitelistMatcherData=people)
+        special = [rule(listed, label="whitelisted", kind="WHITELIST", on=100)]
+    if shape == 5:
+        data = {"split": random.choice(earlier), "treatments": ["on"]}
+        depends = matcher("IN_SPLIT_TREATMENT", dependencyMatcherData=data)
+        special = [rule(depends, label=f"in split {data['split']}", on=100)]
+    if shape == 6:
+        flag["prerequisites"] = [{"n": random.choice(earlier), "ts": ["on"]}]
+        flag["trafficAllocation"] = 50
+    return flag | {"conditions": [*special, rollout(on=share, off=100 - share)]}
