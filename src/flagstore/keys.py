@@ -174,8 +174,6 @@ class SourceState(NamedTuple):
     """Digest of the settings that shape the set: layout, provider, base URL, options, rows."""
     rows_version: int = 0
     """Token of the set that the rows hold."""
-    rows_count: int = 0
-    """Number of rows, in a store that may evict some. 0: not counted."""
     pinned: int = 0
     """End of the pin, in milliseconds since the epoch: nothing is published before."""
     removed: int = 0

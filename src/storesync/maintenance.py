@@ -8,7 +8,6 @@ continues.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flagstore import keys
@@ -17,8 +16,6 @@ from storesync.errors import (
     CorruptStoreError,
     NotKeptError,
     NotSettledError,
-    OutOfTimeError,
-    StoreError,
 )
 from storesync.model import Changes, Report
 from storesync.published import PublishedReader
@@ -64,7 +61,6 @@ def roll_back(
         NotKeptError: if it is not in the history, or the source has been removed.
         CorruptStoreError: if it does not match its digests.
         NotSettledError: if other checks completed first at every attempt.
-        StoreError: the store failed; readers see a whole set.
     """
     publisher = Publisher(source, store, clock, replicas=replicas)
     for _ in range(ATTEMPTS):
@@ -100,14 +96,8 @@ def roll_back(
             checked_at=seen.checked_at,
         )
         # While the pin lasts no check writes the rows, so a failure is reported.
-        try:
-            publication = keys.Publication(attempt.token, seen.issued_nonce)
-            plan = publisher.write_rows(publication, kept, None, {})
-        except ConditionFailedError:
-            return report  # something newer is published; its publisher writes the rows
-        except (StoreError, OutOfTimeError) as error:
-            return replace(report, rows_error=str(error))
-        return replace(report, skipped_rows=plan.skipped)
+        publication = keys.Publication(attempt.token, seen.issued_nonce)
+        return publisher.follow(report, publication, kept, None, {}, tidy=False)
     raise _overtaken(source.name)
 
 
@@ -132,9 +122,7 @@ def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False
 
     Readers keep the flags in memory. Without *purge*, the flags stay readable. With it, everything
     is deleted except the source state, whose counter a new source of the same name continues.
-
-    Returns:
-        The fencing token of the tombstone.
+    Returns the fencing token of the tombstone.
 
     Raises:
         NotSettledError: if other checks completed first at every attempt.

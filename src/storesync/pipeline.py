@@ -24,10 +24,8 @@ from storesync.errors import (
     CorruptStoreError,
     MalformedResponseError,
     NotSettledError,
-    OutOfTimeError,
     ProviderError,
     RefusedSetError,
-    StoreError,
     SuspectSetError,
 )
 from storesync.model import Changes, Report
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     from storesync.model import FlagSet, Source, SyncRequest
     from storesync.providers.base import Provider
     from storesync.retry import Deadline
-    from storesync.store import Store
+    from storesync.store import Sets, Store
 
 MARGIN_MS = 2_000
 """A request counts as older than a check only if it is older by more than clock differences."""
@@ -165,7 +163,7 @@ class Sync:
         started_at = now_ms(self._clock)
         configured = seen.config_fingerprint == self._config_fingerprint
         http = self._http.within(self._retry.fetch_seconds())
-        etag = seen.etag if configured and not (verify or current.damaged) else ""
+        etag = seen.etag if configured and not verify else ""
         self._fetches += 1
         try:
             response = self._provider.fetch(self._source, http, etag, unmet=self._unmet)
@@ -227,14 +225,17 @@ class Sync:
         if check.revision:  # the same content from a lagging instance must not undo a later check
             check = replace(check, revision=max(check.revision, check.seen.revision))
         self._publisher.heartbeat(check)
-        rows_behind = not self._rows_are_current(check.seen)
+        rows_behind = check.seen.rows_version != check.seen.published
         report = self._report("unchanged", check.seen, check=check, behind=behind)
         if not (verify or rows_behind):
             return report
         flag_set = new or self._published.read(check.seen).flag_set
         if flag_set is None:
             return report  # another set was published meanwhile; its publisher writes the rows
-        return self._write_rows(report, flag_set, check.seen.publication, verified=verify)
+        sets = self._verified() if verify else {}
+        return self._publisher.follow(
+            report, check.seen.publication, flag_set, None, sets, tidy=True
+        )
 
     def _publish(
         self, check: Check, new: FlagSet, digest: str, current: Current, *, older: bool
@@ -267,18 +268,22 @@ class Sync:
         known = (
             old is not None
             and not (current.damaged or current.verify)
-            and self._rows_are_current(seen)
+            and seen.rows_version == seen.published
             and seen.config_fingerprint == self._config_fingerprint
         )
         had_chunks = old is not None and bool((old.record and old.record.chunks) or old.large)
-        return self._write_rows(
+        return self._publisher.follow(
             report,
-            new,
             Publication(check.token, seen.issued_nonce),
-            changed=changed if known else None,
+            new,
+            changed if known else None,
+            {} if known else self._verified(),
             tidy=in_chunks or had_chunks or not known,
-            verified=not known,
         )
+
+    def _verified(self) -> Sets:
+        """Return what to record once snapshot record and rows have been fully verified."""
+        return {"verified_at": now_ms(self._clock)}
 
     def _guard(
         self, check: Check, new: FlagSet, digest: str, changed: Changes, *, older: bool
@@ -322,39 +327,6 @@ class Sync:
             f'check; to publish it now, send {{"source": …, "allow_shrink": "{digest}"}}'
         )
         raise SuspectSetError(message, digest=digest)
-
-    def _write_rows(
-        self,
-        report: Report,
-        new: FlagSet,
-        published: Publication,
-        *,
-        changed: Changes | None = None,
-        tidy: bool = True,
-        verified: bool,
-    ) -> Report:
-        """Write the rows and expire unused chunks. The next check completes whatever fails here.
-
-        With *changed*, the rows are known to show the previous set. *verified*: on return, snapshot
-        record and rows have been fully verified.
-        """
-        sets = {"verified_at": now_ms(self._clock)} if verified else {}
-        try:
-            plan = self._publisher.write_rows(published, new, changed, sets)
-            report = replace(report, skipped_rows=plan.skipped)
-            if tidy:
-                self._publisher.expire_chunks(published)
-        except ConditionFailedError:
-            return report  # a newer set is published; its publisher does the rest
-        except (StoreError, OutOfTimeError) as error:
-            return replace(report, rows_error=str(error))
-        return report
-
-    def _rows_are_current(self, seen: SourceState) -> bool:
-        """Return whether the rows show the published set, with none evicted by the store."""
-        if seen.rows_version != seen.published or not seen.rows_count:
-            return seen.rows_version == seen.published
-        return self._store.count_rows(self._source.name) == seen.rows_count
 
     def _overtaken(self, check: Check, state: SourceState) -> Report:
         """Handle a failed condition."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flagstore import keys
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from flagstore.encode import Encoded
     from flagstore.keys import Record
-    from storesync.model import Changes, Clock, FlagSet, Source
+    from storesync.model import Changes, Clock, FlagSet, Report, Source
     from storesync.rows import RowPlan
     from storesync.store import Sets, Store
 
@@ -62,7 +62,7 @@ class Attempt:
         """Return the condition of completing.
 
         No other check has completed since this fencing token was issued, and the store has not lost
-        it. Without the latter, a check could complete with a token that suggests a later start.
+        it, or the token would suggest a later start.
         """
         return Condition(
             token=self.seen.token,
@@ -92,10 +92,8 @@ class Check(Attempt):
     """The provider's revision of the fetched set; 0 if it has none."""
 
     def completed(self) -> dict[str, Any]:
-        """Return the attributes of the source state that completing this check sets."""
-        return {
-            "token": self.token,
-            "check_nonce": self.seen.issued_nonce,
+        """Return the attributes that completing this check sets."""
+        return Attempt.completed(self) | {
             "checked_at": self.started_at,
             "etag": self.etag or None,
             "revision": self.revision or None,
@@ -283,10 +281,32 @@ class Publisher:
         for group in groups:
             self.store.commit(self.source.name, condition, {}, group)
         self.store.commit(self.source.name, condition, {"rows_version": token, **sets}, last)
-        count = self.store.count_rows(self.source.name)
-        if count is not None:
-            self.store.commit(self.source.name, condition, {"rows_count": count or None})
         return plan
+
+    def follow(
+        self,
+        report: Report,
+        publication: Publication,
+        flag_set: FlagSet,
+        changed: Changes | None,
+        sets: Sets,
+        *,
+        tidy: bool,
+    ) -> Report:
+        """Write the rows and, with *tidy*, expire unused chunks; the report has the result.
+
+        The next check completes whatever fails here.
+        """
+        try:
+            plan = self.write_rows(publication, flag_set, changed, sets)
+            report = replace(report, skipped_rows=plan.skipped)
+            if tidy:
+                self.expire_chunks(publication)
+        except ConditionFailedError:
+            return report  # a newer set is published; its publisher does the rest
+        except (StoreError, OutOfTimeError) as error:
+            return replace(report, rows_error=str(error))
+        return report
 
     # -- garbage collection ---------------------------------------------------------------------
 
@@ -395,5 +415,4 @@ def _summary(changed: Changes) -> str:
             if room < 0:
                 break
             shown[word].append(name)
-    counts = {word: len(names) for word, names in changed.lists().items()}
-    return dumps({"counts": counts, **shown})
+    return dumps({"counts": changed.counts(), **shown})

@@ -1,25 +1,15 @@
 """A flag set as rows, one per flag and segment, in addition to the snapshot. Pure.
 
-Rows are written after the snapshot, for SDKs of other languages that have a documented layout, and
-for people who browse the table. A source may also have the whole set as one document, as its
-provider's SDK reads it.
+Rows are written after the snapshot, for SDKs that read a documented layout, and for people who
+browse the table. A source may also have the whole set as one document, as its provider's SDK reads
+it.
 
-Split's rows in Redis have the layout that its SDKs read in consumer mode, published by Split: its
-SDKs and its Synchronizer share it (go-split-commons, ``storage/redis/constants.go``). A row's
-namespace is ``<source>:SPLITIO``, its key what follows ``SPLITIO.`` there, its item a string or, of
-a Redis set, the JSON list of its members:
-
-``segment.<name>``      set of keys; Redis has no empty sets, and SDKs take a missing one for empty
-``rbsegment.<name>``    the rule-based segment's JSON
-``split.<name>``        the flag's JSON
-``flagSet.<name>``      set of names of flags
-``trafficType.<name>``  how many flags have it, in decimal
-
-They are written in this order, so that references always resolve. The only change to flags is that
-``"attribute": ""`` becomes null: Node.js takes both for the key, Python takes the first for an
-attribute with an empty name. Keys that only a Synchronizer reads are left out: the change numbers
-(``splits.till``, ``rbsegments.till``, ``segment.<name>.till``, which may also be a segment's name),
-``segments.registered`` and ``hash``. See docs/redis.md.
+Split's rows in Redis have the layout that its SDKs read in consumer mode (go-split-commons,
+``storage/redis/constants.go``; docs/redis.md lists the keys). A row's namespace is
+``<source>:SPLITIO``, its key what follows ``SPLITIO.`` there, its item a string or, of a Redis set,
+the JSON list of its members. Redis has no empty sets, and SDKs take a missing one for empty. The
+only change to flags is that ``"attribute": ""`` becomes null: Node.js takes both for the key,
+Python takes the first for an attribute with an empty name.
 """
 
 from __future__ import annotations
@@ -60,7 +50,7 @@ if TYPE_CHECKING:
 VERSIONS = range(2**53)
 """Valid versions of an item: JavaScript cannot represent larger integers."""
 SECTIONS = {"segments": "segment.", "rule_based_segments": "rbsegment.", "flags": "split."}
-"""Split's sections, and the prefixes of their rows in its own layout."""
+"""Split's sections, and the prefixes of their rows, in the order of writing: references resolve."""
 DERIVED = ("flagSet.", "trafficType.")
 """Split's rows that are derived from all flags: compared whenever anything changes."""
 PART_BYTES = 500_000
@@ -81,15 +71,8 @@ def plan(source: Source, new: FlagSet, changed: Changes | None, scan: Scan, toke
     """Plan the rows and the document of a source.
 
     Rows stay when they are turned off, since another writer may maintain them. A document is
-    removed when it is turned off.
-
-    Args:
-        source: the source.
-        new: the published set.
-        changed: what changed since the set that the rows are known to show; None: compare with all
-            stored rows.
-        scan: reads the store.
-        token: of the publication.
+    removed. With ``changed``, the rows are known to show the previous set; without, all stored rows
+    are compared.
     """
     name, in_split_layout = source.name, source.native_rows == "split"
     plans = []
@@ -120,14 +103,17 @@ def _key(row: Record) -> Key:
     return Key(str(row["namespace"]), str(row["key"]))
 
 
+def _split(*names: str) -> list[tuple[str, str]]:
+    return [(section, key) for section, _, key in (name.partition("/") for name in names)]
+
+
 def _document(source: Source, new: FlagSet, scan: Scan, token: int, *, whole: bool) -> RowPlan:
     """Plan the document; with *whole*, compare it with the stored one."""
     place = document_key(source.name)
     present = {_key(row): row.get("item") for row in scan(place.namespace)} if whole else {}
-    required = source.document and new.provider == "unleash"
-    writes: list[Write] = [Delete(key) for key in present if not (required and key == place)]
-    if not required:
-        return RowPlan(tuple(writes))
+    # A version that is rolled back to may be another provider's.
+    if not (source.document and new.provider == "unleash"):
+        return RowPlan(tuple(map(Delete, present)))
     flags, segments = (
         [new.item(section, key) for key in sorted(new.keys(section))]
         for section in ("flags", "segments")
@@ -135,10 +121,8 @@ def _document(source: Source, new: FlagSet, scan: Scan, token: int, *, whole: bo
     text = unleash_text(new.meta, flags, segments)
     record: Record = {**place._asdict(), "version": token, "item": text}
     if source.store != "redis" and record_bytes(record) > ROW_BYTES:
-        return RowPlan(tuple(writes), (f"document/{place.key}",))
-    if present.get(place) != text:
-        writes.append(Put(record))
-    return RowPlan(tuple(writes))
+        return RowPlan((), (f"document/{place.key}",))
+    return RowPlan((Put(record),) if present.get(place) != text else ())
 
 
 # -- flagstore's and LaunchDarkly's layout --------------------------------------------------------
@@ -146,7 +130,7 @@ def _document(source: Source, new: FlagSet, scan: Scan, token: int, *, whole: bo
 
 def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> RowPlan:
     """Plan the rows from the changes, for rows that are known to show the previous set."""
-    touched = [name.partition("/")[::2] for name in (*changed.added, *changed.changed)]
+    touched = _split(*changed.added, *changed.changed)
     # Large segments have no rows, except where SDKs read them.
     hidden = [name for name in touched if new.provider != "launchdarkly" and new.is_large(*name)]
     shown = sorted(set(touched) - set(hidden), key=lambda name: (name[0] == "flags", name))
@@ -156,7 +140,7 @@ def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> Row
             Key(row_namespace(source, new.provider, section), key),
             _row_bytes(source, changed.since, section, key),
         )
-        for section, key in (*(name.partition("/")[::2] for name in changed.removed), *hidden)
+        for section, key in (*_split(*changed.removed), *hidden)
         if is_sort_key(key)
     ]
     return _row_plan(rows, gone)
@@ -209,8 +193,7 @@ def _shows(present: Record, record: Record, token: int) -> bool:
 def row(source: str, flag_set: FlagSet, section: str, key: str, token: int) -> Record:
     """Return one row: the item's JSON and a version, in LaunchDarkly's attributes.
 
-    The version is the item's own if it has one (LaunchDarkly's SDKs need it), else the fencing
-    token of the write.
+    The version is the item's own (LaunchDarkly's SDKs need it), or else the fencing token.
     """
     item = flag_set.item(section, key)
     own = item.get("version") if isinstance(item, dict) else None
@@ -250,21 +233,15 @@ def plan_split(
 ) -> RowPlan:
     """Plan rows in Split's layout; rows that are already present are not written.
 
-    Args:
-        source: the source.
-        new: the published set.
-        changed: what changed since the set that the rows show; None: plan all rows.
-        present: all stored rows, or those of :data:`DERIVED` if *changed* is given.
-            Only their digests are kept in memory.
-        token: of the publication.
+    ``present``: all stored rows, or those of :data:`DERIVED` if *changed* is given.
     """
     if changed is None:
         names = [(section, key) for section in SECTIONS for key in new.keys(section)]
         removed = []
     else:
-        names = [name.partition("/")[::2] for name in (*changed.added, *changed.changed)]
-        gone_names = [name.partition("/")[::2] for name in changed.removed]
-        removed = [SECTIONS[section] + key for section, key in gone_names]
+        names = _split(*changed.added, *changed.changed)
+        removed = [SECTIONS[section] + key for section, key in _split(*changed.removed)]
+    # Only digests of stored rows are kept in memory.
     digests = {str(row["key"]): _digest(str(row.get("item", ""))) for row in present}
     made = derived(new)
     required = {SECTIONS[section] + key: (section, key) for section, key in names}
@@ -290,8 +267,7 @@ def plan_split(
 def derived(flag_set: FlagSet) -> dict[str, str]:
     """Return key → item of the rows that are derived from all flags.
 
-    A source that fetches only some flag sets (option ``sets``) has no rows for the others, since it
-    lacks some of their flags.
+    Flag sets that the source does not fetch (option ``sets``) have none: it lacks their flags.
     """
     sets: dict[str, list[str]] = {}
     types: dict[str, int] = {}
@@ -338,23 +314,18 @@ def _records(source: str, key: str, item: str, token: int) -> Iterator[Record]:
     if not is_set(key) or len(item) <= PART_BYTES:
         yield {**record, "item": item}
         return
-    members = json.loads(item)
-    parts = [dumps(part) for part in _parts(members)]
-    for number, part in enumerate(parts):
-        yield {**record, "item": part, "part": number, "parts": len(parts), "members": len(members)}
-
-
-def _parts(members: list[str]) -> Iterator[list[str]]:
-    part: list[str] = []
-    size = 0
+    members, size = json.loads(item), 0
+    parts: list[list[str]] = [[]]
     for member in members:
         cost = len(dumps(member)) + 1
-        if part and size + cost > PART_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(member)
+        if parts[-1] and size + cost > PART_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(member)
         size += cost
-    yield part
+    counts = {"parts": len(parts), "members": len(members)}
+    for number, part in enumerate(parts):
+        yield {**record, "item": dumps(part), "part": number, **counts}
 
 
 def _digest(item: str) -> bytes:

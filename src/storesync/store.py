@@ -141,14 +141,11 @@ class Store(Protocol):
             ConditionFailedError: if the condition does not hold; has the source state.
         """
 
-    def count_rows(self, source: str) -> int | None:
-        """Return the number of rows, or None for a store that never loses individual rows."""
-
     def put_all(self, records: Sequence[Record]) -> None:
         """Write records that nothing refers to yet, each on its own."""
 
     def read(self, key: Key) -> Record | None:
-        """Return one record, or None."""
+        """Return one record that is not a row, or None."""
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace whose keys start with a prefix, in order of keys."""

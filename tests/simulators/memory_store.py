@@ -99,9 +99,6 @@ class MemoryStore:
         record = self.records.get(key)
         return None if record is None else dict(record)
 
-    def count_rows(self, source: str) -> None:
-        """Return None: no single row is ever lost."""
-
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of a namespace in order of keys."""
         self._step("read")

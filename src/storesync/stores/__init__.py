@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 class Stores:
     """Opens stores, and keeps their connections between syncs.
 
-    Args:
-        table_client: a client of DynamoDB.
-        table: the table's name.
-        redis_ca_file: PEM file of the authorities to trust for Redis; empty for the system's.
-
+    ``redis_ca_file``: PEM file of the authorities to trust for Redis; empty for the system's.
     """
 
     def __init__(

@@ -90,9 +90,6 @@ class DynamoDBStore:
         )
         return from_item(reply["Item"]) if "Item" in reply else None
 
-    def count_rows(self, source: str) -> None:
-        """Return None: DynamoDB never loses individual rows."""
-
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page."""
         arguments: dict[str, Any] = {

@@ -1,25 +1,13 @@
 """The store on Redis or Valkey: each step one Lua script, all of a source's keys in one slot.
 
-Records are stored as in :mod:`flagstore.stores.redis`, under ``flagstore:{<source>}:``.
-Nothing else is read or written except rows in two layouts that providers document for their SDKs,
-and no command scans the whole database. See docs/redis.md. In both, the braces are part of the
-prefix: Redis' hash tag, so that all of it is in the source's slot.
+docs/redis.md lists the keys. Records are stored as in :mod:`flagstore.stores.redis`. Rows may have
+a layout that a provider documents for its SDKs: LaunchDarkly's ("storing data in Redis") in
+hashes, Split's (:mod:`storesync.rows`) and documents in plain strings and sets. Redis cannot list
+keys by name without scanning the database, so the keys that flagstore wrote are members of a sorted
+set. Anything else under a prefix, such as what SDKs write there, is neither read nor written.
 
-LaunchDarkly's ("storing data in Redis"), with ``prefix={<source>}``: the hash ``{prod}:features``,
-whose fields are keys of flags and whose values are their JSON, the hash ``{prod}:segments``, and
-the string ``{prod}:$inited``, empty.
-
-Split's (:mod:`storesync.rows`), as plain strings and sets. With ``prefix={<source>}``, all of
-Split's SDKs that read Redis put a dot after the prefix: ``{prod}.SPLITIO.split.<name>``. A document
-is a plain string as well, ``flagstore:{prod}:document:features``. Redis cannot list keys by name
-without scanning the database, so the keys that flagstore wrote are members of a sorted set
-(``flagstore:{prod}:SPLITIO``), as with records. Anything else under the prefix, such as what SDKs
-write there, is neither read nor written. A set that is too large for one commit is assembled in
-parts under another key, and renamed in one step once all members are present; the rest of an
-interrupted one expires.
-
-A script that is sent again because its response was lost finds its own fencing token in the source
-state and fails its condition, as with DynamoDB.
+A set that is too large for one commit is assembled in parts under another key, and renamed in one
+step once all members are present; the rest of an interrupted one expires.
 """
 
 from __future__ import annotations
@@ -33,8 +21,6 @@ from flagstore.keys import (
     Key,
     SourceState,
     check_source,
-    document_key,
-    row_namespaces,
     split_namespace,
     state_key,
 )
@@ -42,8 +28,8 @@ from flagstore.stores.redis import index_name, record_name, to_field, to_record
 from storesync.errors import ConditionFailedError
 from storesync.rows import is_set
 from storesync.store import NONCE_BYTES, Condition, Delete, Put, Write
-from storesync.stores.redis_client import Calls, Client
-from storesync.stores.redis_scripts import COMMIT, COUNT, NEXT_TOKEN, SCAN
+from storesync.stores.redis_client import Calls
+from storesync.stores.redis_scripts import COMMIT, NEXT_TOKEN, SCAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,7 +37,7 @@ if TYPE_CHECKING:
     from flagstore.keys import Record
     from storesync.retry import Deadline
     from storesync.store import Sets
-    from storesync.stores.redis_client import Argument
+    from storesync.stores.redis_client import Argument, Server
 
     Action = tuple[list[str], list[Argument]]
     """The two keys of a write in the script COMMIT; its kind, number of values and values."""
@@ -73,13 +59,13 @@ provider changes."""
 class RedisStore:
     """Flag sets in one database. One instance serves one sync and has its deadline.
 
-    With ``native="launchdarkly"``, its rows are in its layout only: a write also removes the same
-    row from flagstore's. Without, the rows in its layout, which the source state records, are
-    removed once other rows are complete. Split's rows have a namespace of their own, so
-    ``native="split"`` only checks the rights to their keys.
+    With ``native="launchdarkly"``, a write of a row also removes the same row from flagstore's
+    layout. Without, LaunchDarkly's rows, which the source state records, are removed once other
+    rows are complete. Split's rows have a namespace of their own, so ``native="split"`` only checks
+    the rights to their keys.
     """
 
-    def __init__(self, client: Client, deadline: Deadline, *, native: str = "") -> None:
+    def __init__(self, client: Server, deadline: Deadline, *, native: str = "") -> None:
         self._calls = Calls(client, deadline)
         self._layout = native
         self._native = native == "launchdarkly"
@@ -93,20 +79,16 @@ class RedisStore:
     # -- reading --------------------------------------------------------------------------------
 
     def read(self, key: Key) -> Record | None:
-        """Return one record, or None."""
-        if _is_plain(key.namespace):
-            found = self._plain_rows(key.namespace, key.key)
-            return next((row for row in found if row["key"] == key.key), None)
-        if self._is_native(key.namespace):
-            rows = self._native_rows(key.namespace)
-            return next((row for row in rows if row["key"] == key.key), None)
-        fields = self._hash(f"reading {key.namespace}", key)
+        """Return one record that is not a row, or None."""
+        found: dict[bytes, bytes] = self._calls.command(
+            f"reading {key.namespace}", "HGETALL", record_name(key)
+        )
+        fields = [part for field in found.items() for part in field]
         return to_record(fields) if fields else None
 
     def state(self, source: str) -> SourceState:
         """Return the source state."""
-        fields = self._hash("reading the source state", state_key(source))
-        return SourceState.from_record(to_record(fields))
+        return SourceState.from_record(self.read(state_key(source)) or {})
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page.
@@ -125,20 +107,6 @@ class RedisStore:
         if _section(namespace) != MARKER:
             for row in self._scan(namespace, prefix):
                 yield {"namespace": namespace, "key": row["key"]}
-
-    def count_rows(self, source: str) -> int | None:
-        """Return the number of rows: Redis may evict their keys one by one."""
-        namespaces = [*row_namespaces(source), document_key(source).namespace]
-        prefixes = {index_name(name): f"{index_name(name)}:" for name in namespaces}
-        split = split_namespace(source)
-        prefixes[index_name(split)] = _plain_name(Key(split, ""))
-        count: int = self._calls.script(
-            "counting rows", COUNT, list(prefixes), [*prefixes.values()]
-        )
-        if self._native:
-            hashes = [_native_name(name) for name in namespaces if self._is_native(name)]
-            count += self._calls.command("counting rows", "EXISTS", *hashes)
-        return count
 
     def _scan(self, namespace: str, prefix: str) -> Iterator[Record]:
         start, end = _between(prefix)
@@ -168,7 +136,7 @@ class RedisStore:
             found |= page
         return [_native_row(namespace, field, value) for field, value in sorted(found.items())]
 
-    def _plain_rows(self, namespace: str, prefix: str = "") -> Iterator[Record]:
+    def _plain_rows(self, namespace: str, prefix: str) -> Iterator[Record]:
         """Yield the plain rows that flagstore wrote, in order of keys.
 
         A row whose string is missing, or of another type, has only its key.
@@ -205,10 +173,6 @@ class RedisStore:
 
     def _is_native(self, namespace: str) -> bool:
         return self._native and _section(namespace) in {*HASHES, MARKER}
-
-    def _hash(self, purpose: str, key: Key) -> list[bytes]:
-        found: dict[bytes, bytes] = self._calls.command(purpose, "HGETALL", record_name(key))
-        return [part for field in found.items() for part in field]
 
     # -- writing --------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from redis import Redis
@@ -52,21 +52,11 @@ _CODE = re.compile(rf"\b({'|'.join((*TRANSIENT, *REMEDIES))})\b")
 log = logger()
 
 
-class Client(Protocol):
-    """The methods of a client that are used."""
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - by command
-        """Call one command."""
-
-    def neighbour(self, host: str, port: int) -> Client:
-        """Return a client of another server of the same cluster; no host: on the same one."""
-
-
 class Server(Redis):
     """A client of one server, which can open the others of its cluster.
 
     redis-py's cluster client needs the right to COMMAND, and queries the whole cluster at the
-    start; a source has all its keys on one server, which the first response names.
+    start. All keys of a source are on one server, which the first response names.
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's
@@ -75,7 +65,10 @@ class Server(Redis):
         self._neighbours: dict[tuple[str, int], Server] = {}
 
     def neighbour(self, host: str, port: int) -> Server:
-        """Return a client of another server, with the same options, and keep it."""
+        """Return a client of another server, with the same options, and keep it.
+
+        No host: on the same one, as clusters respond.
+        """
         place = (host or self._own_options["host"], port)
         if place not in self._neighbours:
             options = {**self._own_options, "host": place[0], "port": port}
@@ -92,14 +85,11 @@ class Server(Redis):
 def open_redis(url: str, *, ca_file: str = "") -> Server:
     """Return a client of a server or a cluster; it connects when used. Keep it between syncs.
 
-    It does not retry: the store does, within its deadline.
-
-    Args:
-        url: ``rediss://user:password@host:port/database``; never part of a message.
-        ca_file: trust the authorities in this PEM file instead of the system's.
+    It does not retry: the store does, within its deadline. With *ca_file*, it trusts the
+    authorities in this PEM file instead of the system's.
 
     Raises:
-        ConfigurationError: if the URL is invalid, or the file does not exist.
+        ConfigurationError: if the URL (never part of the message) is invalid, or there is no file.
     """
     address = parse_url(url)
     if address is None:
@@ -128,8 +118,9 @@ def open_redis(url: str, *, ca_file: str = "") -> Server:
 class Calls:
     """Calls commands and scripts for one sync, within its deadline."""
 
-    def __init__(self, client: Client, deadline: Deadline) -> None:
-        self._client = self._node = client
+    def __init__(self, client: Server, deadline: Deadline) -> None:
+        self._client = client
+        self._node: Any = client  # has no types
         self._deadline = deadline
         self.resent = 0
         """Calls that were sent again."""
@@ -155,20 +146,16 @@ class Calls:
     def check(self, source: str, extra_key: str = "") -> None:
         """Check, once per client and source, that the server is fit to store flags.
 
-        Args:
-            source: the source, whose keys are tested.
-            extra_key: one more key to test, in the same slot.
-
         Raises:
-            StoreError: if it may evict keys without a TTL, or the user lacks rights.
+            StoreError: if it may evict keys without a TTL, or the user lacks rights to the source's
+                keys or to *extra_key*, in the same slot.
         """
         checked = _checked.setdefault(self._client, set())
         if (extra_key or source) in checked:
             return
         keys = [f"{index_name(f'{source}:$probe')}:key", *([extra_key] if extra_key else [])]
-        self.script(
-            "checking the user's rights", PROBE, keys, []
-        )  # later calls go to the server that has the keys
+        # In a cluster, this also leads later calls to the server that has the keys.
+        self.script("checking the user's rights", PROBE, keys, [])
         policy = self._policy()
         if policy.startswith("allkeys"):
             message = (
@@ -225,7 +212,7 @@ class Calls:
         return False
 
 
-_checked: WeakKeyDictionary[Client, set[str]] = WeakKeyDictionary()
+_checked: WeakKeyDictionary[Server, set[str]] = WeakKeyDictionary()
 """Checked sources by client: a warm function checks a server once."""
 
 

@@ -200,17 +200,6 @@ end
 return page
 """)
 
-COUNT = Script("""
--- KEYS: indexes. ARGV: the prefix of each one's records. Returns how many records are there.
-local number = 0
-for i, index in ipairs(KEYS) do
-  for _, key in ipairs(redis.call('ZRANGE', index, 0, -1)) do
-    number = number + redis.call('EXISTS', ARGV[i] .. key)
-  end
-end
-return number
-""")
-
 PROBE = Script("""
 -- KEYS: keys that are there only while this runs. Returns 'OK', or the first command's error.
 local function calls_of(key) return {
