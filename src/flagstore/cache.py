@@ -369,11 +369,11 @@ class SnapshotCache:
             raise NotPublishedError(
                 f"the snapshot record of {self.source!r} is behind its source state"
             )
-        prefix, number = record.stored_chunks()
+        prefix, _ = record.stored_chunks()
         if prefix != self._begun_body:  # chunks of an earlier body are useless now
             self._begun.pop(self._begun_body, None)
             self._begun_body = prefix
-        data = self._chunks(prefix, number, deadline) if number else record.body
+        data = self._chunks(prefix, deadline) if prefix else record.body
         body = Body(record.index_data, record.index_digest, data)
         known = {} if self.current is None else self.current.segments
         digests = {segment.data_digest for segment in body.large.values()}
@@ -397,13 +397,13 @@ class SnapshotCache:
             "SyncFunction has run (its log has the reason if not)"
         )
 
-    def _chunks(self, prefix: str, number: int, deadline: float) -> bytes:
+    def _chunks(self, prefix: str, deadline: float) -> bytes:
         """Return the joined chunks; those read before a failure are kept for the next attempt."""
         chunks = self._begun.setdefault(prefix, [])
         store = self._open()
         for chunk in store.chunks(self.source, prefix, deadline=deadline, start=len(chunks)):
             chunks.append(chunk)
-        return b"".join(self._begun.pop(prefix)[:number])
+        return b"".join(self._begun.pop(prefix))
 
     def _replica(self) -> int:
         if self._replicas is None:
@@ -471,7 +471,7 @@ class SnapshotCache:
         current, digest = self.current, segment.data_digest
         if current is not None and digest in current.segments:  # read by another thread meanwhile
             return current.segments[digest]
-        data = self._chunks(segment.prefix(), segment.chunks, deadline)
+        data = self._chunks(segment.prefix(), deadline)
         decode_segment(segment, data)  # raises if it is damaged
         if current is not None and segment in current.large.values():
             current.segments[digest] = data
