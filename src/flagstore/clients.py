@@ -227,7 +227,7 @@ class Client(Flags):
             on_evaluation=None if self._on_evaluation is None else self._report,
             error=error,
             age_s=age_s,
-            stale=error != UNSUPPORTED or self._cache.stale,
+            stale=self._cache.stale,
         )
 
     def _engine(self, snapshot: Snapshot) -> Engine | None:

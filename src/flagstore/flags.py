@@ -42,8 +42,6 @@ Converted = tuple[Any, str]
 """The caller's result, and an error code, empty if there is none."""
 ConvertedBool = tuple[bool, str]
 
-KEY_NAMES = ("key", "targetingKey", "targeting_key", "userId")
-"""Names of the key in a context, in order of precedence."""
 SPLIT_BOOLS = {"on": True, "true": True, "off": False, "false": False}
 
 
@@ -314,7 +312,7 @@ class Flags:
 
 def context_key(given: Mapping[str, Any]) -> str:
     """Return the key of a context as a string; empty if it has none."""
-    for name in KEY_NAMES:
+    for name in ("key", "targetingKey", "targeting_key", "userId"):
         value = given.get(name)
         if value is not None:
             return str(value)

@@ -57,6 +57,7 @@ def test_default_has_the_error() -> None:
     assert missing.variant is None
     wrong = flags.detail("color", {"key": "ada"}, default=3)
     assert (wrong.value, wrong.reason, wrong.error) == (3, ERROR, WRONG_TYPE)
+    assert wrong.variant is None
     assert flags.enabled("color", {"key": "ada"}) is False
     assert flags.enabled("color", {"key": "ada"}, default=True) is True
     assert flags.enabled("never", {"key": "ada"}, default=True) is True

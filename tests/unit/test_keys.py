@@ -68,12 +68,6 @@ def test_keys_of_the_documented_layout() -> None:
 # -- records ------------------------------------------------------------------------------------
 
 
-def test_missing_state_is_all_zeros() -> None:
-    """Nothing has been published."""
-    state = SourceState.from_record({})
-    assert (state.token, state.published, state.versions()) == (0, 0, [])
-
-
 def test_chunks_of_a_snapshot_record() -> None:
     """An empty body is left out: it is in chunks then."""
     head = SnapshotRecord(7, "model", "d", '{"flags":1}', 5, b"index", "i")

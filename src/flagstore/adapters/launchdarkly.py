@@ -57,13 +57,7 @@ class SnapshotFeatureStore(FeatureStore):  # type: ignore[misc] # see above
             ConfigurationError: if the flags belong to another provider.
         """
         snapshot, items, _ = self._current()
-        place = (kind.namespace, key)
-        item = items.get(place)
-        if item is None:
-            item = _decode(snapshot, kind, key)
-            if item is not None:
-                items[place] = item
-        return callback(item)
+        return callback(_item(snapshot, items, kind, key))
 
     def all(self, kind: Any, callback: Callable[[Any], Any] = lambda items: items) -> Any:
         """Return *callback* applied to all flags or segments by key; raises as :meth:`get` does.
@@ -71,25 +65,18 @@ class SnapshotFeatureStore(FeatureStore):  # type: ignore[misc] # see above
         Items that the SDK cannot decode are logged and left out.
         """
         snapshot, items, whole = self._current()
-        namespace = kind.namespace
-        if namespace not in whole:
-            whole[namespace] = dict(self._all(snapshot, kind, items))
-        return callback(dict(whole[namespace]))
-
-    @staticmethod
-    def _all(
-        snapshot: Snapshot, kind: Any, items: dict[tuple[str, str], Any]
-    ) -> Iterator[tuple[str, Any]]:
-        for key in snapshot.keys(SECTIONS[kind.namespace]):
-            place = (kind.namespace, key)
-            try:
-                item = items.get(place) or _decode(snapshot, kind, key)
-            except (ValueError, TypeError) as error:
-                _LOG.warning("%s %r is malformed: %s", kind.namespace, key, error)
-                continue
-            if item is not None:
-                items[place] = item
-                yield key, item
+        if kind.namespace not in whole:
+            found = {}
+            for key in snapshot.keys(SECTIONS[kind.namespace]):
+                try:
+                    item = _item(snapshot, items, kind, key)
+                except (ValueError, TypeError) as error:
+                    _LOG.warning("%s %r is malformed: %s", kind.namespace, key, error)
+                    continue
+                if item is not None:
+                    found[key] = item
+            whole[kind.namespace] = found
+        return callback(dict(whole[kind.namespace]))
 
     def _current(self) -> tuple[Snapshot, dict[tuple[str, str], Any], dict[str, Any]]:
         snapshot = self._client.snapshot()
@@ -130,14 +117,18 @@ class _Variations(list[Any]):
         return map(deep_copy, super().__iter__())
 
 
-def _decode(snapshot: Snapshot, kind: Any, key: str) -> Any:
-    try:
-        item = snapshot.item(SECTIONS[kind.namespace], key)
-    except FlagNotFoundError:
-        return None
-    if item.get("deleted"):
-        return None
-    values = item.get("variations")
-    if isinstance(values, list) and any(isinstance(value, (dict, list)) for value in values):
-        item["variations"] = _Variations(values)
-    return kind.decode(item)
+def _item(snapshot: Snapshot, items: dict[tuple[str, str], Any], kind: Any, key: str) -> Any:
+    """Return a flag or segment as the SDK's object, decoded once; None if there is none."""
+    place = (kind.namespace, key)
+    if place not in items:
+        try:
+            item = snapshot.item(SECTIONS[kind.namespace], key)
+        except FlagNotFoundError:
+            return None
+        if item.get("deleted"):
+            return None
+        values = item.get("variations")
+        if isinstance(values, list) and any(isinstance(value, (dict, list)) for value in values):
+            item["variations"] = _Variations(values)
+        items[place] = kind.decode(item)
+    return items[place]
