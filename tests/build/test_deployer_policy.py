@@ -30,21 +30,16 @@ MADE_BY_SAM = {
     "AWS::Serverless::LayerVersion": ["AWS::Lambda::LayerVersion"],
 }
 NOT_USED = re.compile(
-    # keys in KMS; firehose, S3 and Kinesis as destinations of logs, imports and streams
-    r"kms:.*|firehose:.*|kinesis:.*|s3:(REST|GetObjectMetadata|getObject).*"
-    # file systems, code signing, capacity providers, versions and scaling of functions
-    r"|elasticfilesystem:.*|s3files:.*|lambda:.*(Capacity|RuntimeAlias).*"
-    r"|lambda:(PublishVersion|GetCodeSigningConfig|(Put|Delete)FunctionCodeSigningConfig"
-    r"|Put(FunctionScaling|RuntimeManagement)Config)"
-    # replicas, imports, streams, resource policies and contributor insights of tables
+    # keys in KMS, code signing, capacity providers, versions and scaling of functions
+    r"(kms|firehose|kinesis|elasticfilesystem|s3files):.*|s3:(REST|GetObjectMetadata|getObject).*"
+    r"|lambda:(.*(Capacity|RuntimeAlias).*|PublishVersion|GetCodeSigningConfig)"
+    r"|lambda:(Put|Delete)Function(CodeSigning|Scaling)Config|lambda:PutRuntimeManagementConfig"
+    # replicas with their rows, imports, streams and resource policies of tables
     r"|dynamodb:(Associate|CreateTableReplica|Import|DescribeImport|Enable|Disable|UpdateKinesis).*"
-    r"|dynamodb:(Put|Delete)ResourcePolicy|dynamodb:UpdateContributorInsights"
-    # what DynamoDB does with a table's rows while it makes a replica
-    r"|dynamodb:(BatchWriteItem|DeleteItem|GetItem|PutItem|Query|Scan|UpdateItem)"
-    # settings of log groups that the template leaves alone
-    r"|logs:(Associate|Disassociate).*|logs:(Put|Delete)(DataProtection|Index)Policy"
-    r"|logs:(DeleteResourcePolicy|PutBearer\w+|PutLogGroupDeletionProtection|PutLogEvents"
-    r"|DescribeLogStreams|CreateLogStream)"
+    r"|dynamodb:((Put|Delete)ResourcePolicy|UpdateContributorInsights|.*Item|Query|Scan)"
+    # settings of log groups that the template leaves alone, and their streams
+    r"|logs:(Associate|Disassociate|PutBearer|PutLog|.*LogStream|DeleteResourcePolicy).*"
+    r"|logs:(Put|Delete)(DataProtection|Index)Policy"
     # groups and users, boundaries, service-linked roles
     r"|iam:.*(Group|User)Policy|iam:.*PermissionsBoundary|iam:CreateServiceLinkedRole"
 )

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -244,21 +245,15 @@ def test_function(template: Template, function: str, settings: Any) -> None:
     module, _, name = at(template, f"{function}.Handler").rpartition(".")
     assert callable(getattr(importlib.import_module(module), name))
 
-    class Recorder(dict[str, str]):
-        """Notes which variables are asked for."""
-
-        asked: set[str]
-
-        def get(self, key: str, default: Any = None) -> Any:
-            self.asked.add(key)
-            return {"FLAGSTORE_PARAMETER_PREFIX": "/flagstore"}.get(key, default) or "1"
-
-    recorder = Recorder()
-    recorder.asked = set()
-    settings.from_env(recorder)
+    environ = Mock()
+    environ.get.side_effect = lambda name, default="": (
+        "/flagstore" if name == "FLAGSTORE_PARAMETER_PREFIX" else default or "1"
+    )
+    settings.from_env(environ)
+    asked = {call.args[0] for call in environ.get.call_args_list}
     variables = at(template, f"{function}.Environment.Variables")
     powertools = {"SERVICE_NAME", "METRICS_NAMESPACE", "LOG_LEVEL"}
-    assert set(variables) == recorder.asked | {f"POWERTOOLS_{each}" for each in powertools}
+    assert set(variables) == asked | {f"POWERTOOLS_{each}" for each in powertools}
 
 
 def test_bounds_match_the_settings(template: Template) -> None:

@@ -176,6 +176,8 @@ def test_register_with_unleash(
         "url": "https://webhooks.example/webhooks/u",
         "authorization": rig.parameter("webhooks/u")["secrets"][0],
     }
+    done = rig.run("source", "add", "u", "--replace", *token)  # whatever address is stored
+    assert (done.code, f"--api-url {unleash.url}" in done.err) == (2, True), done
     assert "was updated" in rig.add("u", unleash, *token, "--replace").out
     assert [(method, path) for method, path, _ in admin.calls if method != "GET"] == [
         ("POST", "/api/admin/addons"),

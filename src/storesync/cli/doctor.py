@@ -67,22 +67,18 @@ def _to_json(findings: list[Finding]) -> list[dict[str, str]]:
 
 
 def _source(operator: Operator, name: str) -> list[Finding]:
-    made: list[Source] = []
-
-    def configured() -> Iterator[Finding]:
-        made.append(operator.source(name))
-        yield Finding(OK, "parameters", "complete")
-
-    found = _run("parameters", configured, name)
+    found = _run("parameters", partial(check_parameters, operator, name), name)
+    if found[0].level != OK:
+        return found
     checks = {
         "provider": check_provider,
         "sync": check_state,
         "store": check_store,
         "webhook": check_webhook,
     }
-    for source in made:
-        for check, work in checks.items():
-            found += _run(check, partial(work, operator, source), name)
+    source = operator.source(name)
+    for check, work in checks.items():
+        found += _run(check, partial(work, operator, source), name)
     return found
 
 
@@ -154,6 +150,12 @@ def check_queues(operator: Operator) -> Iterator[Finding]:
 
 
 # -- a source -------------------------------------------------------------------------------------
+
+
+def check_parameters(operator: Operator, name: str) -> Iterator[Finding]:
+    """Check the parameters that SyncFunction reads."""
+    operator.source(name)
+    yield Finding(OK, "parameters", "complete")
 
 
 def check_provider(operator: Operator, source: Source) -> Iterator[Finding]:
