@@ -72,8 +72,6 @@ class World:
     rig: Rig
     gate: Interrupter
     servers: dict[str, Server]
-    store: tuple[str, ...]
-    """Options that name the store."""
     webhook_secrets: set[str] = field(default_factory=set)
     checks: int = 0
 
@@ -93,7 +91,7 @@ class World:
     def add(self, name: str, *more: str) -> Command:
         """Return the command with all options of a source on one server."""
         options = [option for part in self.parts(name) for option in part]
-        return ("source", "add", "prod", *options, *self.store, *more)
+        return ("source", "add", "prod", *options, *more)
 
     def partial(self, name: str) -> Iterator[Command]:
         """Yield commands with some options of a server; the stored values apply to the rest."""
@@ -260,23 +258,13 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Server]]:
 
 
 @pytest.fixture
-def world(
-    rig: Rig,
-    servers: dict[str, Server],
-    store: str,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[World]:
+def world(rig: Rig, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Give a deployment whose SSM can break off."""
-    options: tuple[str, ...] = ()
-    if store == "redis":
-        url = request.getfixturevalue("redis_server").url()
-        options = ("--store=redis", "--store-url-file", rig.file("redis", url))
     for name, value in rig.environ.items():
         monkeypatch.setenv(name, value)  # SyncFunction's role, for AppConfig
     with Interrupter(lambda: rig.aws.port) as gate:
         rig.environ["AWS_ENDPOINT_URL_SSM"] = gate.url
-        yield World(rig, gate, servers, options)
+        yield World(rig, gate, servers)
 
 
 WHOLE = [
@@ -296,12 +284,7 @@ DOSE = [("launchdarkly a", "unleash a"), ("unleash a", "unleash b")]
 
 
 @pytest.mark.parametrize(
-    ("changes", "store"),
-    [
-        pytest.param(DOSE, "dynamodb", id="dose"),
-        pytest.param(WHOLE, "dynamodb", marks=pytest.mark.campaign, id="all"),
-        pytest.param(WHOLE, "redis", marks=pytest.mark.campaign, id="all"),
-    ],
+    "changes", [DOSE, pytest.param(WHOLE, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 def test_interrupted_command_sends_no_key_to_another_server(
     world: World, changes: list[tuple[str, str]]
