@@ -16,6 +16,7 @@ import random
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,26 +149,20 @@ def unleash_client(url: str, key: str, folder: str) -> Any:
 def started(task: dict[str, Any]) -> dict[str, Any]:
     """Start an SDK, wait as its documentation suggests, and ask for one flag."""
     begun = time.monotonic()
-    make = {"launchdarkly": streaming, "launchdarkly_daemon": daemon, "split": polling}
-    value = make.get(task["way"], unleash)(task["url"], task["key"], task["flag"])
+    value = STARTS[task["way"]](task["url"], task["key"], task["flag"])
     return {"value": value, "seconds": time.monotonic() - begun}
 
 
-def streaming(url: str, key: str, flag: str) -> Any:
-    """Return the flag's value from LaunchDarkly's SDK with its defaults."""
-    from ldclient import Config, Context, LDClient
-
-    config = Config(key, base_uri=url, stream_uri=url, events_uri=url, send_events=False)
-    return LDClient(config).variation(flag, Context.create("ada"), "the default")
-
-
-def daemon(_url: str, key: str, flag: str) -> Any:
-    """Return the flag's value from LaunchDarkly's SDK on the rows in DynamoDB."""
+def launchdarkly(url: str, key: str, flag: str, *, daemon: bool = False) -> Any:
+    """Return the flag's value from LaunchDarkly's SDK, streaming or on the rows in DynamoDB."""
     from ldclient import Config, Context, LDClient
     from ldclient.integrations import DynamoDB
 
-    rows = DynamoDB.new_feature_store(os.environ["FLAGSTORE_TABLE"], prefix="prod")
-    config = Config(key, feature_store=rows, use_ldd=True, send_events=False)
+    more: dict[str, Any] = {}
+    if daemon:
+        rows = DynamoDB.new_feature_store(os.environ["FLAGSTORE_TABLE"], prefix="prod")
+        more = {"feature_store": rows, "use_ldd": True}
+    config = Config(key, base_uri=url, stream_uri=url, events_uri=url, send_events=False, **more)
     return LDClient(config).variation(flag, Context.create("ada"), "the default")
 
 
@@ -191,8 +186,13 @@ def unleash(url: str, key: str, flag: str) -> Any:
     return client.is_enabled(flag, {"userId": "ada"})
 
 
+STARTS = {
+    "launchdarkly": launchdarkly,
+    "launchdarkly_daemon": partial(launchdarkly, daemon=True),
+    "split": polling,
+    "unleash": unleash,
+}
 TASKS = {each.__name__: each for each in (unprocessed, killed, older, shrunk, fetched, started)}
-
 
 logging.disable(logging.CRITICAL)
 TASK = json.load(sys.stdin)
