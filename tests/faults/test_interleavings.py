@@ -74,7 +74,7 @@ def changes(*, etags: bool = True, values: tuple[int, ...] = (2, 1, 2)) -> World
 )
 def test_every_interleaving_of_syncs(values: tuple[int, ...], least: int, etags: bool) -> None:
     """Tokens, fetches, heartbeats, publications and rows in any order: no older set wins."""
-    states, _ = explore(lambda: changes(etags=etags, values=values), in_sync)
+    states = explore(lambda: changes(etags=etags, values=values), in_sync)
     print(f"syncs: every one of {states:,} states")
     assert states > least
 
@@ -94,7 +94,7 @@ def test_pin_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
     def pinned(world: World) -> None:
         world.hold(world.state().pinned > int(world.clock.now() * 1000), "the pin is lost")
 
-    states, _ = explore(make, pinned)
+    states = explore(make, pinned)
     print(f"a pin: every one of {states:,} states")
     assert states > 100
 
@@ -125,7 +125,7 @@ def test_rollback_holds_in_every_interleaving(values: tuple[int, ...]) -> None:
         world.hold(rows(world) == {"a": "1"}, "the rows are wrong")
         world.hold(world.state().pinned > int(world.clock.now() * 1000), "the pin is lost")
 
-    states, _ = explore(make, held)
+    states = explore(make, held)
     print(f"a rollback: every one of {states:,} states")
     assert states > 50
 
@@ -141,7 +141,7 @@ def test_every_interleaving_after_a_pin(values: tuple[int, ...]) -> None:
         world.add("rollback", lambda: rolled_back(world, then=True))
         return world
 
-    states, _ = explore(make, in_sync)
+    states = explore(make, in_sync)
     print(f"after a pin: every one of {states:,} states")
     assert states > 100
 
@@ -162,7 +162,7 @@ def test_current_chunks_never_expire(
         in_sync(world)
         expired.append(any("expires_at" in record for record in world.records.values()))
 
-    states, _ = explore(lambda: changes(values=values), finish)
+    states = explore(lambda: changes(values=values), finish)
     print(f"chunks: every one of {states:,} states")
     assert states > 100
     assert any(expired), "no schedule let anything expire: this test proves nothing"
@@ -212,7 +212,7 @@ def test_reader_of_a_store_that_loses_writes(
         followed.append(world.followed)
 
     records = settled(ModelProvider(flags={"a": 1}))
-    states, _ = explore(lambda: forgetful(records, values, checks), finish)
+    states = explore(lambda: forgetful(records, values, checks), finish)
     stale = ", then ".join(check.replace(" ", " and ") or "nothing" for check in checks)
     replica = f"a replica lags in {stale}" if any(checks) else "no replica lags"
     print(f"lost writes, {replica}: every one of {states:,} states")

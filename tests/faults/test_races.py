@@ -138,7 +138,7 @@ class Life(Race):
         if not after.published:
             return
         self.hold(after.published >= before.published, "published fencing tokens went back")
-        self._check_chunks(after)
+        self._check_chunks()
         self.hold(set(content(self)) == {"a", "b"}, "not a set that was ever there")
 
     def roll_back(self) -> None:

@@ -147,23 +147,22 @@ class ForgetfulWorld(World):
         super().go(number)
         self._changed = self.records != before
 
-    def ranks(self) -> Mapping[int, int]:
+    def ranks(self, fingerprint: tuple[Any, ...]) -> dict[int, int]:
         """Return each fencing token as it is."""
-        return _Same()
+        return {token: token for token in super().ranks(fingerprint)}
 
-    def fingerprint(self, rank: Mapping[int, int]) -> tuple[Any, ...]:
+    def fingerprint(self) -> tuple[Any, ...]:
         """Return as well what may be lost, what replicas hold, and what the reader has in hand."""
         kept, replica = snapshot_of(self._kept), snapshot_of(self.replica)
         places = [self.state().publication, self._hand]
         places += [found.publication for found in (kept, replica) if found]
-        lines = tuple(tuple(map(self._named, self._line(place))) for place in places)
         return (
-            super().fingerprint(rank),
+            super().fingerprint(),
             self.state().issued,
             self._changed,
-            stored(self._kept, rank) if self._kept else (),
+            stored(self._kept) if self._kept else (),
             core(state_of(self.replica)),
-            lines,
+            tuple(tuple(map(self._named, self._line(place))) for place in places),
         )
 
     def _named(self, publication: Publication) -> tuple[Any, ...]:
@@ -191,12 +190,3 @@ class ForgetfulWorld(World):
         self._reader.behind = frozenset()
         self.hold(self.check_once() == self.provider.flags, "the reader lacks what is published")
         self.hold(self._hand == self.state().publication, "the reader has another publication")
-
-
-class _Same(dict[int, int]):
-    """Each number as it is."""
-
-    def __missing__(self, number: Any, _default: Any = None) -> Any:
-        return number
-
-    get = __missing__

@@ -59,6 +59,12 @@ class Nonce(str):
     __slots__ = ()
 
 
+class Token(int):
+    """A fencing token: it counts only by its order."""
+
+    __slots__ = ()
+
+
 class ObservedStore(MemoryStore):
     """A memory store that notes what the running actor observes."""
 
@@ -175,7 +181,7 @@ class World:
             self.note("state", *core(SourceState.from_record(record)))
         else:
             nonce = Nonce(record.get("nonce", ""))
-            self.note("snapshot", record.get("token"), record.get("digest"), nonce)
+            self.note("snapshot", Token(record.get("token", 0)), record.get("digest"), nonce)
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -206,37 +212,23 @@ class World:
                 actor.thread.throw()
 
     def key(self) -> int:
-        """Return a hash of everything that decides what can still happen.
+        """Return a hash of everything that decides what can still happen."""
+        found = self.fingerprint()
+        return hash(_renamed(found, self.ranks(found), {}))
 
-        Of nonces it matters only which are the same.
-        """
-        return hash(_renamed(self.fingerprint(self.ranks()), {}))
+    def ranks(self, fingerprint: tuple[Any, ...]) -> dict[int, int]:
+        """Return the place of each fencing token in their order."""
+        return {token: at for at, token in enumerate(sorted({0, *_tokens(fingerprint)}))}
 
-    def ranks(self) -> Mapping[int, int]:
-        """Return the place of each token that matters yet: they count only by their order."""
-        tokens = {0, *core(self.state())[:3]}
-        if snapshot_record := self.snapshot_record():
-            tokens.add(snapshot_record.token)
-        for actor in (actor for actor in self.actors if not actor.done):
-            tokens.add(actor.token)
-            for kind, *values in actor.seen:
-                tokens |= set(values[: _TOKENS.get(kind, 0)])
-        return {token: place for place, token in enumerate(sorted(tokens))}
-
-    def fingerprint(self, rank: Mapping[int, int]) -> tuple[Any, ...]:
+    def fingerprint(self) -> tuple[Any, ...]:
         """Return store, actors and provider."""
-
-        def ranked(kind: str, *values: Any) -> tuple[Any, ...]:
-            count = _TOKENS.get(kind, 0)
-            return (kind, *(rank[token] for token in values[:count]), *values[count:])
-
         actors = tuple(
-            (number, a.waiting, rank[a.token], *(ranked(*entry) for entry in a.seen))
-            for number, a in enumerate(self.actors)
-            if not a.done
+            (number, actor.waiting, Token(actor.token), *actor.seen)
+            for number, actor in enumerate(self.actors)
+            if not actor.done
         )
         flags = tuple(sorted(self.provider.flags.items()))
-        return (stored(self.records, rank), actors, flags, self.provider.revision)
+        return (stored(self.records), actors, flags, self.provider.revision)
 
     # -- what must hold -------------------------------------------------------------------------
 
@@ -249,28 +241,26 @@ class World:
         return snapshot_of(self.records)
 
     def _check(self, before: SourceState, after: SourceState) -> None:
-        if after.publication == before.publication:
-            self._check_chunks(after)
-            return
         snapshot_record = self.snapshot_record()
-        self.hold(
-            snapshot_record is not None and snapshot_record.token == after.published,
-            "snapshot record and source state differ",
-        )
-        self.hold(after.published > before.published, "published fencing tokens went back")
-        self.hold(after.revision >= before.revision, "published revisions went back")
-        self.hold(before.pinned <= int(self.clock.now() * 1000), "published over a pin")
-        self.hold(after.pinned >= before.pinned, "a pin was lost")
-        self._check_chunks(after)
+        if after.publication != before.publication:
+            self.hold(
+                snapshot_record is not None and snapshot_record.token == after.published,
+                "snapshot record and source state differ",
+            )
+            self.hold(after.published > before.published, "published fencing tokens went back")
+            self.hold(after.revision >= before.revision, "published revisions went back")
+            self.hold(before.pinned <= int(self.clock.now() * 1000), "published over a pin")
+            self.hold(after.pinned >= before.pinned, "a pin was lost")
+        self._check_chunks()
 
-    def _check_chunks(self, source_state: SourceState) -> None:
+    def _check_chunks(self) -> None:
         snapshot_record = self.snapshot_record()
         if snapshot_record is None or not snapshot_record.chunks:
             return
         prefix, number = snapshot_record.stored_chunks()
         for chunk in range(number):
             record = self.records.get(chunk_key(SOURCE.name, prefix, chunk))
-            self.hold(record is not None, f"a chunk of {source_state.published} is missing")
+            self.hold(record is not None, f"a chunk of {snapshot_record.token} is missing")
             self.hold(record is None or "expires_at" not in record, "the current body expires")
 
     def hold(self, condition: bool, what: str) -> None:
@@ -289,15 +279,14 @@ def snapshot_of(records: Mapping[Key, Record]) -> SnapshotRecord | None:
     return SnapshotRecord.from_record(record) if record else None
 
 
-def stored(records: Mapping[Key, Record], rank: Mapping[int, int]) -> tuple[Any, ...]:
+def stored(records: Mapping[Key, Record]) -> tuple[Any, ...]:
     """Return state and snapshot, rows, chunks and pending records, and what of these expires.
 
     The history is left out: nothing reads it before a day has passed, and the clock stands still.
     """
-    source_state, snapshot_record = state_of(records), snapshot_of(records)
-    token, published, rows_version, *more = core(source_state)
-    chunks = frozenset(
-        (key.namespace, rank.get(int(key.key[:12]), key.key), key.key[12:], "expires_at" in record)
+    snapshot = snapshot_of(records)
+    chunks = sorted(
+        (key.namespace, Token(key.key[:12]), key.key[12:], "expires_at" in record)
         for key, record in records.items()
         if key.namespace.endswith(("$body", "$pending_records"))
     )
@@ -306,53 +295,43 @@ def stored(records: Mapping[Key, Record], rank: Mapping[int, int]) -> tuple[Any,
         for key, record in records.items()
         if "$" not in key.namespace
     )
-    return (
-        *(rank[number] for number in (token, published, rows_version)),
-        *more,
-        snapshot_record
-        and (rank[snapshot_record.token], snapshot_record.digest, Nonce(snapshot_record.nonce)),
-        items,
-        chunks,
-    )
+    published = snapshot and (Token(snapshot.token), snapshot.digest, Nonce(snapshot.nonce))
+    return core(state_of(records)), published, items, tuple(chunks)
 
 
-def _renamed(value: Any, names: dict[str, int]) -> Any:
-    """Return a state with each nonce replaced by its number in the order of their appearance."""
+def _tokens(value: Any) -> Iterator[Token]:
+    if isinstance(value, Token):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _tokens(part)
+
+
+def _renamed(value: Any, ranks: Mapping[int, int], names: dict[str, int]) -> Any:
+    """Replace tokens by their ranks, and nonces by numbers in the order of their appearance."""
+    if isinstance(value, Token):
+        return ranks[value]
     if isinstance(value, Nonce):
         return names.setdefault(value, len(names))
     if isinstance(value, tuple):
-        return tuple(_renamed(part, names) for part in value)
+        return tuple(_renamed(part, ranks, names) for part in value)
     return value
 
 
-_TOKENS = {"state": 3, "snapshot": 1}
-"""How many values of an observation are fencing tokens, counted from the first."""
+def core(state: SourceState) -> tuple[Any, ...]:
+    """Return what of a source state decides what happens next."""
+    tokens = map(Token, (state.token, state.published, state.rows_version))
+    nonces = map(Nonce, (state.check_nonce, state.nonce))
+    return (*tokens, state.digest, state.etag, state.revision, state.pinned, state.refused, *nonces)
 
 
-def core(source_state: SourceState) -> tuple[Any, ...]:
-    """Return what of a source state decides what happens next, fencing tokens first."""
-    return (
-        source_state.token,
-        source_state.published,
-        source_state.rows_version,
-        source_state.digest,
-        source_state.etag,
-        source_state.revision,
-        source_state.pinned,
-        source_state.refused,
-        Nonce(source_state.check_nonce),
-        Nonce(source_state.nonce),
-    )
-
-
-def explore[W: World](make: Callable[[], W], finish: Callable[[W], None]) -> tuple[int, int]:
-    """Run every interleaving of a world's actors; return the states and the ends that were seen.
+def explore[W: World](make: Callable[[], W], finish: Callable[[W], None]) -> int:
+    """Run every interleaving of a world's actors; return the number of states that were seen.
 
     Depth first; a state that has been seen (store, provider and all that each actor has
     observed) is not explored again. A world can't be copied, so each branch is replayed.
     """
     seen: set[int] = set()
-    ends = 0
     pending: list[tuple[int, ...]] = [()]
     while pending:
         path = pending.pop()
@@ -367,10 +346,9 @@ def explore[W: World](make: Callable[[], W], finish: Callable[[W], None]) -> tup
             enabled = world.enabled()
             if not enabled:
                 finish(world)
-                ends += 1
                 break
             pending += [(*path, number) for number in enabled[1:]]
             path = (*path, enabled[0])
             world.go(enabled[0])
         world.close()
-    return len(seen), ends
+    return len(seen)
