@@ -1,10 +1,9 @@
 """Evaluates LaunchDarkly's flags as launchdarkly-server-sdk 9.18 for Python does. Pure.
 
 A flag is compiled on first use into functions and the results that they choose from, so that a
-later call only looks up and compares. Where a field is missing or has the wrong type, and the SDK
-rejects the flag, the result is ``MALFORMED_FLAG``; fields that no evaluation reads are ignored. Big
-segments (``unbounded``) are not in the flag set: a flag whose evaluation reaches one is
-``UNSUPPORTED``, where an SDK without a store for them continues.
+later call only looks up and compares. A flag that the SDK rejects is ``MALFORMED_FLAG``; fields
+that no evaluation reads are ignored. Big segments (``unbounded``) are not in the flag set: a flag
+whose evaluation reaches one is ``UNSUPPORTED``.
 
 Regular expressions are Python's, as in the provider's SDK, and are not limited in time.
 """
@@ -50,10 +49,8 @@ class LaunchDarklyEngine:
 
         As ``Context.from_dict`` in the SDK, but the key may be an integer or be named
         ``targetingKey`` or ``targeting_key``, and ``kind`` may be missing: it is ``user`` then, and
-        the mapping ``custom`` holds more attributes, as in LaunchDarkly's users before there were
-        contexts. An integer is hashed by its digits and stays a number for everything else.
-
-        Attributes always have ``key``, ``kind`` and ``anonymous``. Values are not copied.
+        the mapping ``custom`` holds more attributes, as in LaunchDarkly's old users. An integer is
+        hashed by its digits and stays a number for everything else. Values are not copied.
 
         Raises:
             ContextError: there is no key, the kind is invalid, or a field has the wrong type.
@@ -86,7 +83,12 @@ class LaunchDarklyEngine:
             if not isinstance(key, str):
                 return _NOT_FOUND
             version = flag.version if flag else None
-            return Evaluation(error=_error_of(key, error), version=version)
+            if isinstance(error, EvaluationError):
+                return Evaluation(error=error.error, version=version)
+            if isinstance(error, NotLoadedError):
+                return Evaluation(error=base.NOT_LOADED, version=version)
+            log_fault(key, error)
+            return Evaluation(error=base.EXCEPTION, version=version)
 
     def check(self, section: str, key: str) -> None:
         """Compile a flag or segment.
@@ -157,18 +159,7 @@ def _malformed(_context: Context, _path: Path) -> Any:  # noqa: ANN401 - of flag
     raise MalformedError
 
 
-def _error_of(key: str, error: Exception) -> str:
-    """Return the error of an evaluation that raised."""
-    if isinstance(error, EvaluationError):
-        return error.error
-    if isinstance(error, NotLoadedError):
-        return base.NOT_LOADED
-    log_fault(key, error)
-    return base.EXCEPTION
-
-
 def _multi(given: Attributes) -> Context:
-    """Return the attributes of each kind of a multi-kind context."""
     context: Context = {}
     for name, part in given.items():
         if name == "kind":
@@ -207,24 +198,12 @@ def _single(attributes: Attributes, kind: object) -> Attributes:
         raise ContextError(base.CONTEXT_INVALID, "the name of a context must be a string")
     if "" in attributes:
         raise ContextError(base.CONTEXT_INVALID, "an attribute has an empty name")
-    if "_meta" in attributes:
-        _check_meta(attributes.pop("_meta"))
+    attributes.pop("_meta", None)
     return attributes
 
 
 def _check_kind(kind: object) -> None:
-    """Raise unless this is a valid kind: letters, digits, ``.``, ``-``, ``_``; no reserved word."""
     if not isinstance(kind, str):
         raise ContextError(base.CONTEXT_INVALID, "the kind of a context must be a string")
     if kind in {"", "kind", "multi"} or kind.strip(_KIND_CHARACTERS):
         raise ContextError(base.CONTEXT_INVALID, f"{kind!r} is not a valid kind of context")
-
-
-def _check_meta(meta: object) -> None:
-    """Raise if ``_meta`` is malformed; nothing here uses it."""
-    private = meta.get("privateAttributes") if isinstance(meta, dict) else None
-    known = private is None or isinstance(private, list)
-    if not (meta is None or isinstance(meta, dict)) or not known:
-        raise ContextError(base.CONTEXT_INVALID, "_meta of a context is malformed")
-    if not all(isinstance(name, str) for name in private or ()):
-        raise ContextError(base.CONTEXT_INVALID, "privateAttributes of a context must be strings")

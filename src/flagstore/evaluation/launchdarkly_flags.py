@@ -73,7 +73,7 @@ _from_bytes = int.from_bytes
 
 
 class Flag:
-    """A compiled flag: only what evaluations need."""
+    """A compiled flag."""
 
     __slots__ = ("evaluate", "on", "version")
 
@@ -84,7 +84,7 @@ class Flag:
 
 
 class _Evaluations:
-    """Creates the results of one flag while it is compiled."""
+    """Creates the results of one flag."""
 
     __slots__ = ("_variations", "version")
 
@@ -110,7 +110,7 @@ class _Evaluations:
         )
 
     def off(self, variation: int | None, reason: str, rule: str = "") -> Evaluation:
-        """Return the result with the off variation; without a value if there is none."""
+        """Return the result with the off variation, or without a value."""
         if variation is None:
             return Evaluation(reason=reason, rule=rule, version=self.version)
         return self.of(variation, reason, rule)
@@ -242,7 +242,6 @@ def _compile_targets(results: _Evaluations, data: Json) -> Targets:
 
 
 def _targets(data: Json, name: str) -> list[tuple[str, int, list[str]]]:
-    """Return kind, variation and keys of each entry in a field."""
     return [
         (
             optional(target, "contextKind", str) or USER,
@@ -261,7 +260,6 @@ def _compile_choice(
     rule: str = "",
     rule_index: int | None = None,
 ) -> Choice:
-    """Compile the result of a rule or the fallthrough: one variation, or a rollout."""
     variation = optional(data, "variation", int)
     rollout = optional(data, "rollout", dict)
     if rollout is None:
@@ -273,6 +271,7 @@ def _compile_choice(
     )
     bound = 0.0
     steps: list[tuple[float, Evaluation]] = []
+    # A context without the kind gets the first share, outside of the experiment.
     outside: Evaluation | None = None
     for share in all_of(required(rollout, "variations", list), dict):
         index = required(share, "variation", int)
@@ -283,20 +282,14 @@ def _compile_choice(
             index, reason, rule, rule_index, in_experiment=experiment and tracked
         )
         steps.append((bound, evaluation))
-        if outside is None:
-            # A context without the kind gets the first share, outside of the experiment.
-            outside = results.of(index, reason, rule, rule_index)
+        outside = outside or results.of(index, reason, rule, rule_index)
     if variation is not None or outside is None:
         return results.of(variation, reason, rule, rule_index), None
     return None, bind(_by_rollout, (bucket, tuple(steps), evaluation, outside))
 
 
 def share_of(weight: int) -> float:
-    """Return a weight as a share of 1.
-
-    Raises:
-        OutOfRangeError: it is negative or more than the whole.
-    """
+    """Return a weight as a share of 1; OutOfRangeError if it is negative or more than that."""
     if not 0 <= weight <= _WHOLE:
         raise OutOfRangeError("weight")
     return weight / _WHOLE
@@ -325,9 +318,6 @@ def compile_bucket(prefix: str, data: Json, kind_name: str, *, by_key: bool = Fa
         data: the provider's JSON, which may name an attribute.
         kind_name: the field that names the kind of context.
         by_key: whether to ignore ``bucketBy`` and always use the key.
-
-    Raises:
-        MalformedError: a field has the wrong type.
     """
     kind = optional(data, kind_name, str)
     by = optional(data, "bucketBy", str)
@@ -367,11 +357,7 @@ def reference(text: str, kind: str | None) -> Reference:
 
 
 def read(attributes: Attributes, names: Reference) -> Any:  # noqa: ANN401 - the caller's own
-    """Return the attribute at a reference, or None.
-
-    Raises:
-        MalformedError: the reference was invalid.
-    """
+    """Return the attribute at a reference, or None; MalformedError if it was invalid."""
     if not names:
         raise MalformedError
     value: Any = attributes

@@ -50,11 +50,7 @@ if TYPE_CHECKING:
 
 
 def compile_clauses(rule: Json, segment: FindSegment) -> Matcher | None:
-    """Return a matcher for all clauses of a rule; None if there are none, which always matches.
-
-    Raises:
-        MalformedError: a field is missing or invalid.
-    """
+    """Return a matcher for all clauses of a rule; None if there are none, which always matches."""
     clauses = all_of(required(rule, "clauses", list), dict)
     matchers = tuple([_compile_clause(clause, segment) for clause in clauses])
     if len(matchers) > 1:
@@ -101,7 +97,6 @@ def _in_segments(
 
 
 def _on_kinds(known: tuple[Test, bool], context: Context, _path: Path) -> bool:
-    """The attribute ``kind`` is that of each context in a multi-kind context."""
     test, negate = known
     for kind in context:
         if test(kind):
@@ -248,7 +243,6 @@ def _passes(known: tuple[Callable[[Any, Any], bool], Parse, Any], value: object)
 
 
 def _number(value: Any) -> float | None:  # noqa: ANN401 - the caller's own
-    """Return a number as a float; None for everything else, bool and strings included."""
     if value.__class__ is float or value.__class__ is int:
         return float(value)
     if value is None or isinstance(value, (str, bool, list, dict)):
@@ -337,11 +331,7 @@ _OPERATORS: dict[str, Callable[[list[Json]], Test]] = {
 
 
 def compile_segment(data: Json, segment: FindSegment) -> Matcher | None:
-    """Return the matcher of a segment; None if the segment was deleted.
-
-    Raises:
-        MalformedError: a field is missing or invalid.
-    """
+    """Return the matcher of a segment; None if the segment was deleted."""
     if not isinstance(data, dict):
         raise MalformedError
     required(data, "version", int)
@@ -357,7 +347,6 @@ def compile_segment(data: Json, segment: FindSegment) -> Matcher | None:
     ]
     unbounded = optional(data, "unbounded", bool)
     unbounded_kind = optional(data, "unboundedContextKind", str) or USER
-    optional(data, "generation", int)
     if unbounded:
         return bind(_unknown_keys, unbounded_kind)
     return bind(_in_segment, (key, included, excluded, rules))
@@ -389,7 +378,6 @@ def _in_segment(known: tuple[str, Lists, Lists, list[Rule]], context: Context, p
 
 
 def _lists(data: Json, users: str, others: str) -> Lists:
-    """Return the keys of each kind that are listed."""
     kinds = {USER: set(all_of(optional(data, users, list), str))}
     for target in all_of(optional(data, others, list), dict):
         kind = optional(target, "contextKind", str) or USER
