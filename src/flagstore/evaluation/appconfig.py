@@ -121,7 +121,6 @@ def _freeform(value: Json) -> Flag:
 
 
 def _compile_flag(item: Json) -> Flag:
-    """Compile one of the document's ``values``."""
     try:
         if isinstance(item, dict):
             return _multi_variant(item) if "_variants" in item else _constant(_basic(item))
@@ -135,10 +134,12 @@ def _basic(item: Json) -> Evaluation:
         # As the data plane serves it without the agent: the rules have been left out.
         return _UNSUPPORTED
     names = [name for name in item if name != "enabled" and not name.startswith("_")]
-    return _evaluation(item, {name: item[name] for name in names}, None, None)
+    return _evaluation(item, {name: item[name] for name in names})
 
 
-def _evaluation(item: Json, attributes: Json, variant: str | None, index: int | None) -> Evaluation:
+def _evaluation(
+    item: Json, attributes: Json, variant: str | None = None, index: int | None = None
+) -> Evaluation:
     """Return the result with a basic flag or a variant, and the index of its rule."""
     enabled = optional(item, "enabled", (bool, str))
     # AppConfig takes strings, and a missing one for false.
@@ -161,11 +162,9 @@ def _multi_variant(item: Json) -> Flag:
         rule = (optional(variant, "rule", str) or "").strip()
         if bool(rule) is is_last:  # AppConfig refuses such a document
             raise MalformedError("rule")
-        name, attributes = (
-            required(variant, "name", str),
-            optional(variant, "attributeValues", dict),
-        )
-        evaluation = _evaluation(variant, attributes or {}, name, None if is_last else index)
+        name = required(variant, "name", str)
+        attributes = optional(variant, "attributeValues", dict) or {}
+        evaluation = _evaluation(variant, attributes, name, None if is_last else index)
         compiled.append((None if is_last else compile_rule(rule), evaluation))
     if not compiled:
         raise MalformedError("_variants")

@@ -74,8 +74,7 @@ class _Tokens:
             match = _TOKEN.match(text, at)
             if match is None:
                 raise UnsupportedError
-            kind = str(match.lastgroup)
-            found.append((kind, match[kind]))
+            found.append((str(match.lastgroup), match[str(match.lastgroup)]))
             at = match.end()
         self._left = [("", ""), *reversed(found)]
 
@@ -93,16 +92,8 @@ class _Tokens:
         return self._left.pop()
 
 
-def _literal(tokens: _Tokens) -> Any:  # noqa: ANN401 - any literal
-    """Parse a string, a number, true, false, or a timestamp."""
-    operand = _operand(tokens)
-    if operand[0]:
-        raise UnsupportedError
-    return operand[1]
-
-
 def _operand(tokens: _Tokens) -> Operand:
-    """Parse a context value or a literal."""
+    """Parse a context value, a string, a number, true, false, or a timestamp."""
     kind, content = tokens.take("key", "text", "number", "symbol", "time")
     if kind == "key":
         return content, None
@@ -154,10 +145,7 @@ def compile_rule(text: str) -> Rule:
 def _expression(tokens: _Tokens, missing: Verdict, depth: int) -> Rule:
     """Parse an operator with its operands, a literal, or a context value.
 
-    Args:
-        tokens: the rest of the rule.
-        missing: the verdict of a comparison with a missing value.
-        depth: the number of parentheses around it.
+    *missing* is the verdict of a comparison with a missing value.
     """
     if depth > MAX_DEPTH:
         raise UnsupportedError
@@ -180,7 +168,6 @@ def _expression(tokens: _Tokens, missing: Verdict, depth: int) -> Rule:
 
 
 def _named(tokens: _Tokens) -> Operands:
-    """Parse operands with names, in any order."""
     found: Operands = {}
     while not tokens.skip(")"):
         _, name = tokens.take("name")
@@ -197,7 +184,10 @@ def _list(tokens: _Tokens) -> list[Any]:
     while not tokens.skip("]"):
         if values and not tokens.skip(","):
             raise UnsupportedError
-        values.append(_literal(tokens))
+        key, literal = _operand(tokens)
+        if key:
+            raise UnsupportedError
+        values.append(literal)
     return values
 
 

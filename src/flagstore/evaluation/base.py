@@ -2,7 +2,6 @@
 
 An *engine* evaluates the flags of one flag set as their provider's own Python SDK does. Its results
 use the codes below where providers mean the same, and the provider's own terms elsewhere.
-Converting a value to the requested type is not its job.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
@@ -115,11 +114,11 @@ class MalformedError(EvaluationError):
 
 
 class OutOfRangeError(MalformedError):
-    """A number of the right type is none that a field can have."""
+    """A number is none that a field can have."""
 
 
 class UnsupportedError(EvaluationError):
-    """A flag or segment uses a feature that cannot be evaluated here or in any server-side SDK."""
+    """A flag or segment uses a feature that cannot be evaluated here."""
 
     error = UNSUPPORTED
 
@@ -131,7 +130,7 @@ class SegmentUnavailableError(EvaluationError):
 
 
 def optional(data: "Json", name: str, kind: type | tuple[type, ...]) -> "Json":
-    """Return a field, or None if it is missing or null; MalformedError if it has another type."""
+    """Return a field, None if it is missing or null; MalformedError if it has another type."""
     value = data.get(name)
     if value is not None and not isinstance(value, kind):
         raise MalformedError(name)

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     Step = tuple[Match, Evaluation | None, Decide]
     """A matcher, and the choice if it matches."""
 
-CONTROL: Final = "control"
+_CONTROL: Final = "control"
 """The SDK's treatment where it cannot evaluate; other flags can depend on it."""
-DEFAULT_RULE: Final = "default rule"
-UNSUPPORTED_LABEL: Final = "targeting rule type unsupported by sdk"
+_DEFAULT_RULE: Final = "default rule"
+_UNSUPPORTED_LABEL: Final = "targeting rule type unsupported by sdk"
 """Labels as in the SDK's impressions, like those below."""
 _MASK = 0xFFFFFFFF
 _NOT_FOUND = Evaluation(error=base.FLAG_NOT_FOUND, rule="definition not found")
@@ -70,11 +70,7 @@ class SplitEngine:
             return _failed(key, error)
 
     def check(self, section: str, name: str) -> None:
-        """Compile a flag or segment.
-
-        Raises:
-            MalformedError: it cannot be used.
-        """
+        """Compile a flag or segment; MalformedError if it cannot be used."""
         raw = self._items.item(section, name)
         if section == "flags":
             compile_flag(raw, self)
@@ -82,19 +78,19 @@ class SplitEngine:
             RuleBased(raw, self)
 
     def treatment(self, flag: str) -> Callable[[Context], str]:
-        """Return a function for another flag's treatment, or ``control`` if it has none."""
+        """See Links."""
 
         def treatment(context: Context) -> str:
             decide = self._flags.get(flag) or self._flag(flag)
             if decide is None:
-                return CONTROL
+                return _CONTROL
             value = decide(context.entering(flag)).value
-            return CONTROL if value is base.ABSENT else value
+            return _CONTROL if value is base.ABSENT else value
 
         return treatment
 
     def segment(self, name: str) -> Match:
-        """Return a matcher for the keys in a segment; it matches none if the segment is missing."""
+        """See Links."""
         segments = self._segments
 
         def within(context: Context) -> bool:
@@ -107,16 +103,12 @@ class SplitEngine:
         return within
 
     def rule_based(self, name: str) -> Match:
-        """Return a matcher for the contexts in a rule-based segment."""
+        """See Links."""
         token = f"segment {name}"
         return lambda context: self.find(name).contains(context.entering(token))
 
     def find(self, name: str) -> RuleBased:
-        """Return a rule-based segment.
-
-        Raises:
-            MalformedError: there is no such segment.
-        """
+        """Return a rule-based segment; MalformedError if there is none."""
         found = self._rule_based.get(name)
         if found is None:
             raw = self._items.item("rule_based_segments", name)
@@ -152,7 +144,7 @@ def _failed(key: object, error: Exception) -> Evaluation:
     if not isinstance(key, str):
         return _NOT_FOUND
     if isinstance(error, UnsupportedError):
-        return Evaluation(error=base.UNSUPPORTED, rule=UNSUPPORTED_LABEL)
+        return Evaluation(error=base.UNSUPPORTED, rule=_UNSUPPORTED_LABEL)
     if isinstance(error, NotLoadedError):
         word = base.SEGMENT_UNAVAILABLE
     elif isinstance(error, (MalformedError, RecursionError)):
@@ -169,11 +161,7 @@ def _failed(key: object, error: Exception) -> Evaluation:
 
 
 def compile_flag(raw: Json, links: Links) -> Decide:
-    """Compile a flag.
-
-    Raises:
-        MalformedError: a field is missing or invalid.
-    """
+    """Compile a flag; MalformedError if a field is missing or invalid."""
     if not isinstance(raw, dict) or not raw.keys() >= {"name", "status", "trafficTypeName"}:
         raise MalformedError
     results = _Results(raw)
@@ -192,7 +180,7 @@ def compile_flag(raw: Json, links: Links) -> Decide:
 
 
 class _Results:
-    """Creates the results of one flag while it is compiled."""
+    """Creates the results of one flag."""
 
     __slots__ = ("_configurations", "hashing", "treatment", "version")
 
@@ -203,12 +191,10 @@ class _Results:
         self.hashing = hashing(required(raw, "seed", int), optional(raw, "algo", int))
 
     def default(self, reason: str, label: str) -> Evaluation:
-        """Return the result with the default treatment."""
         return self.of(self.treatment, reason, label)
 
     def of(self, treatment: str, reason: str, label: str, index: int | None = None) -> Evaluation:
-        """Return the result with a treatment."""
-        if treatment == CONTROL:
+        if treatment == _CONTROL:
             raise MalformedError  # reserved
         config = self._configurations.get(treatment)
         return Evaluation(treatment, treatment, reason, "", label, index, config, self.version)
@@ -243,7 +229,7 @@ def _steps(results: _Results, raw: Json, links: Links) -> tuple[list[Step], Choi
         # As in the SDK, an unknown matcher takes the place of all conditions.
         compiled = [(always, True)]
         unsupported = Evaluation(
-            error=base.UNSUPPORTED, rule=UNSUPPORTED_LABEL, rule_index=0, version=results.version
+            error=base.UNSUPPORTED, rule=_UNSUPPORTED_LABEL, rule_index=0, version=results.version
         )
         steps: list[Step] = [(always, unsupported, _constant(unsupported))]
     else:
@@ -260,16 +246,16 @@ def _steps(results: _Results, raw: Json, links: Links) -> tuple[list[Step], Choi
     for at, (match, found, by_bucket) in enumerate(steps):
         if match is always:
             return steps[:at], (found, by_bucket)
-    if results.treatment == CONTROL:  # a flag in a local file that lists only some keys
+    if results.treatment == _CONTROL:  # a flag in a local file that lists only some keys
         return steps, (None, _malformed)
-    nothing = results.default(base.FALLTHROUGH, DEFAULT_RULE)
+    nothing = results.default(base.FALLTHROUGH, _DEFAULT_RULE)
     return steps, (nothing, _constant(nothing))
 
 
 def _step(results: _Results, condition: Json, match: Match, *, rollout: bool, index: int) -> Step:
     label = optional(condition, "label", str) or ""
     reason = base.RULE_MATCH if rollout else base.TARGET_MATCH
-    if match is always and label == DEFAULT_RULE:
+    if match is always and label == _DEFAULT_RULE:
         reason = base.FALLTHROUGH
     return (match, *results.choice(condition, reason, label, index))
 
@@ -292,19 +278,9 @@ def _constant(evaluation: Evaluation) -> Decide:
 
 
 def _walk(steps: list[Step], otherwise: Choice) -> Decide:
-    """Return a function that tries the steps up to the first that matches."""
     last, by_default = otherwise
     if not steps:
         return by_default
-    if len(steps) == 1:
-        match, found, by_bucket = steps[0]
-
-        def one(context: Context) -> Evaluation:
-            if match(context):
-                return by_bucket(context) if found is None else found
-            return by_default(context) if last is None else last
-
-        return one
 
     def walk(context: Context) -> Evaluation:
         for match, found, by_bucket in steps:
@@ -370,11 +346,10 @@ def _legacy_bucket(context: Context, seed: int) -> int:
 
 
 class RuleBased:
-    """A rule-based segment, compiled.
+    """A rule-based segment, as ``RuleBasedSegmentMatcher`` in the SDK.
 
-    As ``RuleBasedSegmentMatcher`` in the SDK, with two exceptions. With an unknown matcher, the SDK
-    treats every context as in the segment, and it ignores an excluded large segment; here, both are
-    ``UNSUPPORTED``.
+    With an unknown matcher, the SDK treats every context as in the segment, and it ignores an
+    excluded large segment; here, both are ``UNSUPPORTED``.
     """
 
     __slots__ = ("_excluded", "_find", "_matches", "keys")
@@ -399,9 +374,7 @@ class RuleBased:
 
     def contains(self, context: Context) -> bool:
         """Return whether a context is in the segment."""
-        if context.key in self.keys or self.excludes(context):
-            return False
-        return self.matches(context)
+        return context.key not in self.keys and not self.excludes(context) and self.matches(context)
 
     def matches(self, context: Context) -> bool:
         """Return whether a condition matches."""

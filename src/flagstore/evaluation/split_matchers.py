@@ -41,14 +41,14 @@ if TYPE_CHECKING:
             """Return a function for another flag's treatment, or ``control`` if it has none."""
 
         def segment(self, name: str) -> Match:
-            """Return a matcher for the keys in a segment."""
+            """Return a matcher for the keys in a segment; it matches none if it is missing."""
 
         def rule_based(self, name: str) -> Match:
             """Return a matcher for the contexts in a rule-based segment."""
 
 
 MAX_KEY = 250
-"""Maximum length of a key, in characters."""
+"""In characters."""
 _MINUTE, _DAY = 60, 86_400
 
 # -- contexts -------------------------------------------------------------------------------------
@@ -73,13 +73,13 @@ class Context:
         self.legacy_hash = -1
         """The bucketing key's hash before a seed is mixed in; -1 if it has not been needed yet."""
         self.path: tuple[str, ...] = ()
-        """The flags and rule-based segments that led to the one being evaluated."""
+        """The flags and segments that led to the one being evaluated."""
 
     def entering(self, name: str) -> Context:
-        """Return the context for evaluating a flag or rule-based segment that another needs.
+        """Return the context for a flag or rule-based segment that another needs.
 
         Raises:
-            MalformedError: it is being evaluated already: a cycle.
+            MalformedError: it is being evaluated already.
         """
         if name in self.path:
             raise MalformedError
@@ -149,10 +149,7 @@ def always(_context: Context) -> bool:
 
 
 def compile_condition(raw: Json, links: Links) -> tuple[Match, bool]:
-    """Compile a condition of a flag or a rule-based segment.
-
-    Returns:
-        The matcher, and whether the traffic allocation applies: the type is ``ROLLOUT``.
+    """Compile a condition: its matcher, and whether the traffic allocation applies (``ROLLOUT``).
 
     Raises:
         UnsupportedError: the type of a matcher is unknown.
@@ -265,7 +262,6 @@ def _as_int(value: object) -> Any:  # noqa: ANN401 - any integral type, as of nu
 
 
 def _as_bool(value: object) -> bool | None:
-    """Convert a value for EQUAL_TO_BOOLEAN: a bool, or ``true`` or ``false`` in any case."""
     if isinstance(value, str):
         word = value.lower().strip(" \t\r\n")
         return word == "true" if word in {"true", "false"} else None

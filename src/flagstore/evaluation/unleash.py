@@ -91,11 +91,10 @@ class UnleashEngine:
         self._segments: dict[str, list[Predicate]] = {}
 
     def context(self, given: Mapping[str, Any]) -> Context:
-        """Turn the values of a caller's context into strings, as UnleashClient does.
+        """Turn the values of a caller's context into strings (``"None"``), as UnleashClient does.
 
-        That includes None and True (``"None"``, ``"True"``). A field that Unleash does not have is
-        a property, and takes precedence over one of the same name in ``properties``. No field is
-        required: one of ``USER_ID_NAMES`` is used for a missing ``userId``.
+        A field that Unleash does not have is a property, and takes precedence over one of the same
+        name in ``properties``. One of ``USER_ID_NAMES`` is used for a missing ``userId``.
 
         Raises:
             ContextError: the context, its properties or a name has the wrong type, a string has
@@ -210,11 +209,7 @@ def _unsupported(error: UnsupportedError) -> Evaluation:
 
 
 def compile_flag(flag: Flag) -> Evaluate:
-    """Compile a flag: whether it is off, then its parents, then the first strategy that matches.
-
-    Raises:
-        OffError, UnsupportedError, MalformedError: as of constraints.
-    """
+    """Compile a flag: whether it is off, then its parents, then the first strategy that matches."""
     if not required(flag.given, "enabled", bool):
         return _always(_OFF)
     always = Evaluation(value=True, reason=base.FALLTHROUGH)
@@ -256,12 +251,11 @@ def _always(result: Evaluation | Evaluate) -> Evaluate:
 
 
 def _pairs(rules: list[Rule]) -> list[tuple[Predicate, Evaluate]]:
-    """Return a predicate and a function for the result of each strategy."""
     return [(rule or (lambda _: True), _always(result)) for rule, result in rules]
 
 
 def _dependency(flag: Flag, dependency: Json) -> tuple[Predicate, Evaluation]:
-    """Compile a dependency into a predicate, and the result where it fails."""
+    """Return whether a dependency is satisfied, and the result where it is not."""
     name = required(dependency, "feature", str)
     must_be_on = optional(dependency, "enabled", bool) is not False
     variants = frozenset(base.all_of(optional(dependency, "variants", list), str))
@@ -303,7 +297,6 @@ def _environment(meta: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - a caller's
-    """Return a value as a string, as UnleashClient does."""
     if hasattr(value, "isoformat"):
         from datetime import datetime  # noqa: PLC0415 - it is there already, or it is none
 

@@ -1,11 +1,9 @@
 """Constraints of Unleash's strategies and segments, each compiled into a function. Pure.
 
-As yggdrasil-engine 2.0.0 evaluates them. It is written in Rust, whose parsers of numbers, dates,
-versions and addresses accept other strings than Python's. It also writes each flag's rules in a
-language of its own and parses that, with visible effects: whether a value is a date, a version or a
-number depends on the value and not on the operator, and a constraint that does not parse turns the
-whole flag off. Values that could change how the rules parse, such as unescaped quotes, are
-unsupported here.
+As yggdrasil-engine 2.0.0 evaluates them. It writes each flag's rules in a language of its own and
+parses that, with visible effects: whether a value is a date, a version or a number depends on the
+value and not on the operator, and a constraint that does not parse turns the whole flag off. Values
+that could change how the rules parse, such as unescaped quotes, are unsupported here.
 """
 
 from __future__ import annotations
@@ -66,7 +64,7 @@ class OffError(Exception):
 
 
 class UnknownOperatorError(OffError):
-    """The same, for an operator that a later engine may know."""
+    """A later engine may know the operator."""
 
 
 def constraint(given: Json) -> Predicate:

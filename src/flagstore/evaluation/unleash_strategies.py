@@ -81,9 +81,9 @@ class Flag:
         names = [required(strategy, "name", str) for strategy in strategies]
         for index, (name, strategy) in enumerate(zip(names, strategies, strict=True)):
             if name in _RULES:
-                own = _RULES[name](self, parameters_of(strategy))
+                own = _RULES[name](self, _parameters(strategy))
             else:
-                own = self._custom_rule(name, parameters_of(strategy), names)
+                own = self._custom_rule(name, _parameters(strategy), names)
             result = Evaluation(value=True, reason=RULE_MATCH, rule=name, rule_index=index)
             checks = [constraint(one) for one in optional(strategy, "constraints", list) or ()]
             for identifier in optional(strategy, "segments", list) or ():
@@ -121,11 +121,8 @@ class Flag:
     # -- variants ----------------------------------------------------------------------------------
 
     def _of_strategy(self, strategy: Json, result: Evaluation) -> Evaluation | Evaluate:
-        """Compile the result of a strategy, with its own variants or else the flag's.
-
-        A strategy's variants have the stickiness of the strategy, not their own.
-        """
-        parameters = parameters_of(strategy)
+        """Compile a result with the strategy's variants, which stick as it does, or the flag's."""
+        parameters = _parameters(strategy)
         variants = optional(strategy, "variants", list)
         if not variants:
             return self.with_variants(result)
@@ -141,7 +138,11 @@ class Flag:
         stickiness = optional(variants[0], "stickiness", str)
         choose = self._choice(bounds, self.given["name"], stickiness, result)
         forced = [
-            (required(one, "contextName", str), frozenset(_texts(one, "values")), outcome)
+            (
+                required(one, "contextName", str),
+                frozenset(all_of(required(one, "values", list), str)),
+                outcome,
+            )
             for variant, (_, outcome) in zip(variants, bounds, strict=True)
             for one in optional(variant, "overrides", list) or ()
         ]
@@ -178,7 +179,7 @@ class Flag:
         def choose(context: Mapping[str, Any]) -> Evaluation:
             value = seed(context)
             if value is None:
-                target = draw(random, total)
+                target = _draw(random, total)
             else:
                 target = murmur3_32(mixed(prefix + value.encode()), _VARIANT_SEED) % total + 1
             for bound, outcome in bounds:
@@ -189,20 +190,14 @@ class Flag:
         return choose
 
 
-def parameters_of(strategy: Json) -> dict[str, str]:
-    """Return a strategy's parameters, which may be missing."""
+def _parameters(strategy: Json) -> dict[str, str]:
     parameters: dict[str, str] = optional(strategy, "parameters", dict) or {}
     all_of([*parameters.values()], str)
     return parameters
 
 
-def draw(random: Callable[[], float], count: int) -> int:
-    """Return a whole number from 1 to a count, by a random one from 0 to below 1."""
+def _draw(random: Callable[[], float], count: int) -> int:
     return int(random() * count) + 1
-
-
-def _texts(given: Json, name: str) -> list[str]:
-    return all_of(required(given, name, list), str)
 
 
 def _bounds(variants: list[Json], result: Evaluation) -> list[tuple[int, Evaluation]]:
@@ -261,7 +256,7 @@ def _rollout_at_random(flag: Flag, parameters: Mapping[str, str]) -> Predicate:
     if percentage is None:
         return never
     random = flag.config.random
-    return lambda _: draw(random, _PERCENT_DRAWS) < percentage
+    return lambda _: _draw(random, _PERCENT_DRAWS) < percentage
 
 
 def _flexible_rollout(flag: Flag, parameters: Mapping[str, str]) -> Predicate | None:
@@ -318,7 +313,7 @@ def _unsigned(text: str | None) -> int | None:
 def _rollout(
     group: str, percentage: int, seed: Seed, random: Callable[[], float] | None
 ) -> Predicate | None:
-    """Compile a rollout; without a seed, a context is in it at random or never."""
+    """Compile a rollout; a context without the value is in it at random or never."""
     if percentage > _ALL:
         raise OffError("more than 100 %")
     if percentage == 0:
@@ -332,7 +327,7 @@ def _rollout(
         if value is None:
             if random is None:
                 return False
-            value = str(draw(random, _STICKY_DRAWS))
+            value = str(_draw(random, _STICKY_DRAWS))
         return murmur3_32(mixed(prefix + value.encode()), 0) % _ALL < percentage
 
     return check
