@@ -19,6 +19,7 @@ from contract.fuzz import documents
 from contract.provider_contract import CANARY, SECRET, ProviderContract
 from data import DATA
 from simulators import appconfig, appconfig_flags, faults, launchdarkly, split, unleash
+from simulators.launchdarkly_flags import new_flag
 from simulators.server import compact
 from storesync import errors, providers
 from storesync.model import Secret, Source, WebhookConfig, WebhookRequest
@@ -38,16 +39,7 @@ class TestLaunchDarkly(ProviderContract):
     provider = providers.get("launchdarkly")
     options = {"project": "shop", "environment": "production"}  # noqa: RUF012 - never changed
     sample = compact(
-        launchdarkly.audit_entry(
-            "flag",
-            "dark-mode",
-            "updateOn",
-            number=1,
-            date_ms=1_795_000_000_000,
-            project="shop",
-            environment="production",
-            after={"key": "dark-mode", "on": True, "variations": [True, False], "version": 8},
-        )
+        launchdarkly.audit_entry("flag", "dark-mode", "updateOn", after=new_flag("dark-mode"))
     )
 
     def simulator(self, count: int = 12) -> launchdarkly.LaunchDarklySimulator:
@@ -78,16 +70,7 @@ class TestUnleash(ProviderContract):
 
     provider = providers.get("unleash")
     options = {"environment": "production"}  # noqa: RUF012 - never changed
-    sample = compact(
-        unleash.event(
-            42,
-            "feature-environment-enabled",
-            created_at="2026-11-18T11:06:40.000Z",
-            flag="dark-mode",
-            project="default",
-            environment="production",
-        )
-    )
+    sample = compact(unleash.event(42, "feature-environment-enabled", flag="dark-mode", **options))
 
     def simulator(self, count: int = 12) -> unleash.UnleashSimulator:
         """Build a simulator."""
@@ -176,14 +159,7 @@ class TestAppConfig(ProviderContract):
     options = {}  # noqa: RUF012 - never changed
     sample = compact(
         appconfig_flags.event(
-            "OnDeploymentComplete",
-            42,
-            version=7,
-            ids={
-                "Application": ("ba8toh7", "Shop"),
-                "Environment": ("pgil2o7", "production"),
-                "ConfigurationProfile": ("ga3tqep", "flags"),
-            },
+            "OnDeploymentComplete", 42, version=7, ids=appconfig.AppConfigSimulator().ids
         )
     )
 

@@ -76,7 +76,6 @@ class AppConfigSimulator(ProviderServer):
         self._definitions = copy.deepcopy(dict(definitions or {}))
         self.versions: dict[int, bytes] = {}
         self._deployments: list[dict[str, Any]] = []
-        self._count = 0
         self._deploy_at_once()
 
     @property
@@ -152,7 +151,7 @@ class AppConfigSimulator(ProviderServer):
                     "ConfigurationVersion": str(version),
                 }
             )
-            self._to(number, "DEPLOYING", percentage=10.0)
+            self._to(number, "DEPLOYING")
             self._log("OnDeploymentStart", number)
             return number
 
@@ -175,19 +174,19 @@ class AppConfigSimulator(ProviderServer):
         last = self._deployments[-1] if self._deployments else {}
         return int(last["DeploymentNumber"]) if last.get("State") in _UNDOABLE else 0
 
-    def step(self, number: int, percentage: float) -> None:
-        """Let a deployment reach so many."""
-        self._to(number, "DEPLOYING", percentage=percentage)
+    def step(self, number: int) -> None:
+        """Let a deployment reach more."""
+        self._to(number, "DEPLOYING")
 
     def bake(self, number: int) -> None:
         """Let a deployment reach everybody, and wait for alarms."""
-        self._to(number, "BAKING", percentage=100.0)
+        self._to(number, "BAKING")
 
     def complete(self, number: int) -> None:
         """End a deployment."""
         with self.lock:
             self.serves = int(self._find(number)["ConfigurationVersion"])
-            self._to(number, "COMPLETE", percentage=100.0)
+            self._to(number, "COMPLETE")
 
     def stop_deployment(self, number: int, *, allow_revert: bool = False) -> None:
         """Stop a deployment, as a person or an alarm does; or take a complete one back."""
@@ -195,7 +194,7 @@ class AppConfigSimulator(ProviderServer):
             state = self._find(number)["State"]
             assert state in _UNDOABLE or (state == "COMPLETE" and allow_revert)
             self.serves = self._before[number]
-            self._to(number, "ROLLED_BACK" if state in _UNDOABLE else "REVERTED", percentage=0.0)
+            self._to(number, "ROLLED_BACK" if state in _UNDOABLE else "REVERTED")
 
     def may_revert(self) -> int:
         """Return the number of the deployment that is live and can be taken back; 0 for none."""
@@ -208,24 +207,19 @@ class AppConfigSimulator(ProviderServer):
     def _find(self, number: int) -> dict[str, Any]:
         return self._deployments[number - 1]
 
-    def _to(self, number: int, state: str, *, percentage: float) -> None:
+    def _to(self, number: int, state: str) -> None:
         with self.lock:
-            changed = {**self._find(number), "State": state, "PercentageComplete": percentage}
-            self._deployments[number - 1] = changed
+            self._deployments[number - 1] = {**self._find(number), "State": state}
             self._publish()
             if state in _KINDS:
                 self._log(_KINDS[state], number)
 
     def _log(self, kind: str, number: int) -> None:
-        self._count += 1
         version = int(self._find(number)["ConfigurationVersion"])
-        told = event(
-            kind, number, version=version, ids=self.ids, invocation=f"inv{self._count:04d}"
-        )
         self.events.append(
             over_eventbridge(
-                told,
-                delivery=f"00000000-0000-4000-9000-{self._count:012d}",
+                event(kind, number, version=version, ids=self.ids),
+                delivery=f"00000000-0000-4000-9000-{len(self.events) + 1:012d}",
                 account=ACCOUNT,
                 region=self.region,
                 time="2026-11-18T11:06:40Z",

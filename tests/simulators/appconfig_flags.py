@@ -62,19 +62,14 @@ def document(values: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
 
 
 def event(
-    kind: str,
-    number: int,
-    *,
-    version: int,
-    ids: Mapping[str, tuple[str, str]],
-    invocation: str = "5tfjcig",
+    kind: str, number: int, *, version: int, ids: Mapping[str, tuple[str, str]]
 ) -> dict[str, Any]:
     """Return what the extension of AppConfig puts on a queue or topic: *kind* as in its ``Type``.
 
     *ids* has id and name of ``Application``, ``Environment`` and ``ConfigurationProfile``.
     """
     return {
-        "InvocationId": invocation,
+        "InvocationId": "5tfjcig",
         "Parameters": {},
         **{what: {"Id": each[0], "Name": each[1]} for what, each in ids.items()},
         "Description": None,

@@ -141,18 +141,8 @@ class LaunchDarklySimulator(ProviderServer):
         if self._webhook is None:
             return
         url, secret = self._webhook
-        number = next(self._numbers)
-        entry = audit_entry(
-            kind,
-            key,
-            action,
-            number=number,
-            date_ms=int(time.time() * 1000),
-            project=self.project,
-            environment=self.environment,
-            **versions,
-        )
-        body = compact(entry)
+        number, now_ms = next(self._numbers), int(time.time() * 1000)
+        body = compact(audit_entry(kind, key, action, number=number, date_ms=now_ms, **versions))
         self.send(url, {**WEBHOOK_HEADERS, SIGNATURE_HEADER: sign(body, secret)}, body, _TRIES)
 
     def _publish(self) -> None:
@@ -170,10 +160,10 @@ def audit_entry(
     key: str,
     action: str,
     *,
-    number: int,
-    date_ms: int,
-    project: str,
-    environment: str,
+    number: int = 1,
+    date_ms: int = 1_795_000_000_000,
+    project: str = "shop",
+    environment: str = "production",
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:

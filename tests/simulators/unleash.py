@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import time
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -166,10 +165,9 @@ class UnleashSimulator(ProviderServer):
             told = event(
                 self._event_id,
                 kind,
-                created_at=time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()),
                 flag=flag,
-                project="default" if flag else None,
                 environment=self.environment if of_environment else None,
+                project="default" if flag else None,
                 data=data,
             )
             headers = {"content-type": "application/json", **secret}
@@ -185,10 +183,10 @@ def event(
     number: int,
     kind: str,
     *,
-    created_at: str,
-    flag: str | None,
-    project: str | None,
-    environment: str | None,
+    flag: str | None = None,
+    environment: str | None = None,
+    created_at: str = "2026-11-18T11:06:40.000Z",
+    project: str | None = "default",
     data: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build a webhook's body as Unleash sends it when no template is set."""

@@ -96,7 +96,7 @@ def test_gradual_deployment(plain: AppConfigSimulator) -> None:
     """A deployment is live when it is complete, or baking if the source counts that."""
     number = plain.deploy(plain.put(numbered(2)))
     assert limit(set_of(plain)) == 1
-    plain.step(number, 60.0)
+    plain.step(number)
     assert limit(set_of(plain)) == 1
     plain.bake(number)
     assert limit(set_of(plain)) == 1
@@ -153,7 +153,7 @@ def test_etag(plain: AppConfigSimulator) -> None:
     number = plain.deploy(plain.put(numbered(2)))
     started = fetch(plain, etag)
     assert started.flag_set
-    plain.step(number, 50.0)
+    plain.step(number)
     assert fetch(plain, started.etag).flag_set is None
 
 
@@ -175,7 +175,7 @@ def act(rng: random.Random, server: AppConfigSimulator) -> None:
     elif rng.random() < 0.25:
         server.stop_deployment(number)
     elif server._find(number)["State"] == "DEPLOYING":
-        rng.choice([lambda: server.step(number, 70.0), lambda: server.bake(number)])()
+        rng.choice([lambda: server.step(number), lambda: server.bake(number)])()
     else:
         server.complete(number)
 

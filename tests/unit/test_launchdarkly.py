@@ -34,15 +34,8 @@ def touching(*resources: Any, kind: Any = "flag", action: str = "updateOn") -> d
 
 def changed() -> dict[str, Any]:
     """Build the entry of a flag's change to version 8."""
-    return audit_entry(
-        "flag",
-        "dark-mode",
-        "updateOn",
-        number=1,
-        date_ms=1,
-        **OURS,
-        after={**new_flag("dark-mode"), "version": 8},
-    )
+    after = {**new_flag("dark-mode"), "version": 8}
+    return audit_entry("flag", "dark-mode", "updateOn", after=after)
 
 
 # -- sync requests ---------------------------------------------------------------------------------

@@ -73,12 +73,6 @@ def required_by(body: Any, **options: str) -> tuple[str, ...] | None:
     return PROVIDER.webhook_event(WebhookRequest({}, raw), webhook).required
 
 
-def webhook_event(kind: str, **fields: Any) -> dict[str, Any]:
-    """Build an event of number 42."""
-    base = {"created_at": "", "flag": "dark-mode", "project": "default", "environment": None}
-    return event(42, kind, **{**base, **fields})
-
-
 @pytest.mark.parametrize(
     ("environment", "options", "required"),
     [
@@ -92,7 +86,7 @@ def webhook_event(kind: str, **fields: Any) -> dict[str, Any]:
 )
 def test_other_environments(environment: Any, options: Any, required: Any) -> None:
     """Events of another environment are ignored, and their revisions are not waited for."""
-    body = webhook_event("feature-strategy-update", environment=environment)
+    body = event(42, "feature-strategy-update", flag="dark-mode", environment=environment)
     assert required_by(body, **options) == required
 
 
@@ -117,13 +111,13 @@ def test_other_environments(environment: Any, options: Any, required: Any) -> No
 def test_events_with_a_revision(kind: str, flag: str | None, *, revises: bool) -> None:
     """Only a revision that the server makes is required."""
     expected = ("revision/42",) if revises else ()
-    assert required_by(webhook_event(kind, flag=flag), **HERE) == expected
+    assert required_by(event(42, kind, flag=flag), **HERE) == expected
 
 
 @pytest.mark.parametrize("number", [None, True, -1, 1.0, "1", 2**53])
 def test_invalid_revision(number: Any) -> None:
     """Only a number that Unleash could have counted is required."""
-    assert required_by({**webhook_event("feature-created"), "id": number}) == ()
+    assert required_by({**event(42, "feature-created", flag="dark-mode"), "id": number}) == ()
 
 
 # -- documents ----------------------------------------------------------------------------------
