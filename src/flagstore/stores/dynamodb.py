@@ -45,6 +45,11 @@ SUFFIXES = {
 
 Source: partitions.json in botocore 1.44; the tests compare the endpoints of every region.
 """
+_ENDPOINT = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>(?:\[[0-9A-Fa-f:.]+\]|[^][:/?#@\\\s]+)(?::(?P<port>[0-9]{1,5}))?)/?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 class DynamoDBReader:
@@ -90,7 +95,7 @@ class DynamoDBReader:
         self._transport.prepare()
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection."""
         self._transport.close()
 
 
@@ -121,13 +126,12 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
     """
     for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
         if given := environ.get(name):
-            scheme, _, rest = given.partition("://")
-            scheme = scheme.lower()  # HTTPS:// in capitals is TLS as well
-            host = rest.removesuffix("/")
-            if scheme not in ("https", "http") or not _is_host(host):
+            found = _ENDPOINT.fullmatch(given)
+            if found is None or not 0 < int(found["port"] or 1) < 65_536:  # noqa: PLR2004 - 16 bits
                 message = f"{name} must be https://… or http://…, with a host, and no path"
                 raise ConfigurationError(message)
-            return f"{scheme}://{host}"
+            # HTTPS:// in capitals is TLS as well.
+            return f"{found['scheme'].lower()}://{found['host']}"
     partition = next((prefix for prefix in SUFFIXES if region.startswith(prefix)), "")
     plain, dual_stack = SUFFIXES[partition]
     fips = environ.get("AWS_USE_FIPS_ENDPOINT", "").lower() == "true"
@@ -137,12 +141,6 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
         suffix = plain
         fips = fips and partition != "us-gov-"  # its plain endpoints are FIPS-validated
     return f"https://dynamodb{'-fips' * fips}.{region}.{suffix}"
-
-
-def _is_host(text: str) -> bool:
-    """Return whether this is a host name or address, with or without a port."""
-    found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^][:/?#@\\\s]+)(?::([0-9]{1,5}))?", text)
-    return found is not None and 0 < int(found[1] or 1) < 65_536  # noqa: PLR2004 - of 16 bits
 
 
 class LeanTransport(RetryingTransport):

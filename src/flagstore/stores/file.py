@@ -116,10 +116,7 @@ def snapshot_of(path: str, source: str) -> Snapshot:
 
 
 def _read(path: str, token: int, changed_ns: int) -> tuple[SnapshotRecord, Mapping[str, bytes]]:
-    """Read a file as a snapshot record and its large segments, by the prefix of their keys.
-
-    Raises the errors of :func:`snapshot_of`.
-    """
+    """Read a file as a snapshot record and its large segments, by the prefix of their keys."""
     try:
         # utf-8-sig: editors on Windows begin files with a byte order mark.
         with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123 - pathlib costs 6 ms
@@ -159,12 +156,7 @@ class Document(NamedTuple):
 
 
 def parse(path: str, text: str) -> Json:
-    """Parse the text of a file by its name: YAML, ``.split``, or else JSON.
-
-    Raises:
-        ConfigurationError: if it is YAML, and PyYAML is not installed.
-        ValueError: if it cannot be parsed.
-    """
+    """Parse the text of a file by its name: YAML, ``.split``, or else JSON."""
     name = path.lower()
     if name.endswith((".yaml", ".yml")):
         return _yaml(path, text)
@@ -174,12 +166,7 @@ def parse(path: str, text: str) -> Json:
 
 
 def document(content: Json) -> Document:
-    """Return the flag set of a document, recognised by its shape.
-
-    Raises:
-        ValueError: if no provider has such documents.
-        KeyError: or a TypeError, if something in it is missing.
-    """
+    """Return the flag set of a document, recognised by its shape."""
     if isinstance(content, list) and content:
         content = {"ff": {"d": _split_yaml(content)}}
     if isinstance(content.get("provider"), str) and "sections" in content:

@@ -63,8 +63,7 @@ class Connection(Stream):
             content = self.exactly(_length(found["content-length"], 10))
         else:
             raise ConnectionError("a response without a length")
-        closes = found.get("connection", "").lower() == "close" or found[""] != "HTTP/1.1"
-        if closes or not self.is_drained():  # bytes that follow are unexpected
+        if found.get("connection", "").lower() == "close" or found[""] != "HTTP/1.1":
             self.close()
         return status, content
 
