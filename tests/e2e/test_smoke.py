@@ -57,10 +57,14 @@ def test_smoke(tmp_path: Path, aws: StandIn, capsys: pytest.CaptureFixture[str])
     path = checkout(tmp_path) / "template.yaml"
     start, rest = path.read_text(encoding="utf-8").split("  AppConfigNotifications:\n")
     path.write_text(start + rest[rest.index("  AppConfigRule:\n") :], encoding="utf-8")
+    # It lists deployments by the profile's name, AWS by its id as well.
+    module = tmp_path / "src" / "storesync" / "providers" / "appconfig.py"
+    text = module.read_text(encoding="utf-8")
+    assert text.count('.get("ConfigurationProfileId")') == 1
+    module.write_text(text.replace("ConfigurationProfileId", "ConfigurationName"), "utf-8")
     before = left(aws)
 
     def connect(name: str) -> str:
-        # The stand-in lists deployments by the profile's name, AWS by its id as well.
         api = aws.client("appconfig")
         (application,) = (each["Id"] for each in api.list_applications()["Items"])
         of_it = {"ApplicationId": application}
