@@ -299,6 +299,19 @@ def test_late_response_is_not_used_for_another_request(
     assert read(reader) == RECORD
 
 
+def test_refused_keys_are_fetched_again(table: ScriptedServer) -> None:
+    """A snapshot of SnapStart keeps keys that AWS no longer accepts."""
+    names = ("AccessKeyId", "SecretAccessKey", "Token")
+    keys = response(200, dict.fromkeys(names, "a") | {"Expiration": "2999-01-01T00:00:00Z"})
+    table.due = [keys, FOUND, fault("ExpiredTokenException"), keys, FOUND]
+    environ = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{table.uri}/c"}
+    with closing(LeanTransport("eu-west-1", table.uri, environ)) as transport:
+        reader = DynamoDBReader("flags", transport)
+        assert read(reader) == read(reader) == RECORD
+    methods = [request.method for request in table.requests]
+    assert methods == ["GET", "POST", "POST", "GET", "POST"]
+
+
 # -- which transport ----------------------------------------------------------------------------
 
 
