@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -131,22 +131,6 @@ def test_wrong_certificate_is_refused(roots: Roots, case: str, message: str) -> 
                 reader.read(KEY, consistent=False, deadline=soon(60))
             assert remedy in str(refused.value)
         assert server.connections <= 4  # one per reader and store of authorities: no repetition
-
-
-@pytest.mark.parametrize("authority", ["own", "amazon", "system"])
-def test_only_the_given_authorities_are_trusted(
-    roots: Roots, tmp_path: Path, authority: str
-) -> None:
-    """Amazon's and the system's roots are then not trusted."""
-    own, file = trustme.CA(), tmp_path / "own.pem"
-    own.cert_pem.write_to_path(file)
-    ca = {"own": own, "amazon": roots.amazon, "system": roots.system}[authority]
-    refused = pytest.raises(ssl.SSLCertVerificationError)
-    with (
-        serving(ca.issue_cert("127.0.0.1")) as server,
-        nullcontext() if authority == "own" else refused,
-    ):
-        network.connect("127.0.0.1", server.port, soon(), tls=True, ca_file=str(file)).close()
 
 
 def test_trailing_dot_of_a_host_name(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,13 +23,10 @@ class ReaderStore(Protocol):
     def chunks(
         self, source: str, prefix: str, *, deadline: float, start: int = 0
     ) -> Iterator[bytes]:
-        """Yield the chunks of one body or large segment, in order.
+        """Yield the chunks of one body or large segment, in order, from number *start* on.
 
-        Args:
-            source: name of the source.
-            prefix: of their keys: :func:`flagstore.keys.chunks_prefix`.
-            deadline: for all of them.
-            start: number of the first chunk to yield.
+        Their keys begin with *prefix* (:func:`flagstore.keys.chunks_prefix`); the deadline is for
+        all of them.
 
         Raises:
             StoreUnavailableError: if the next one does not arrive in time.
