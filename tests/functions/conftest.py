@@ -44,7 +44,6 @@ def noted(aws: StandIn) -> tuple[Any, Calls]:
 
 @pytest.fixture(autouse=True)
 def calls(noted: tuple[Any, Calls]) -> Calls:
-    """Give the calls of the functions in this test."""
     noted[1].clear()
     return noted[1]
 
@@ -87,7 +86,6 @@ def scheduled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def clients(aws: StandIn) -> dict[str, Any]:
-    """Give the clients for tests to inspect a deployment."""
     return {service: aws.client(service) for service in ("sqs", "ssm", "dynamodb")}
 
 
@@ -142,7 +140,6 @@ def without_a_queue(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> 
 def stack(
     deployment: Deployment, dynamodb_table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> Deployment:
-    """Give an empty deployment with a table."""
     monkeypatch.setenv("FLAGSTORE_TABLE", dynamodb_table.name)
     deployment.table = dynamodb_table.name
     return deployment
@@ -155,14 +152,12 @@ def _start_cold() -> None:
 
 @pytest.fixture
 def launchdarkly() -> Iterator[LaunchDarklySimulator]:
-    """Give a LaunchDarkly with 30 flags."""
     with LaunchDarklySimulator(*launchdarkly_flags(30), sdk_key=KEY) as provider:
         yield provider
 
 
 @pytest.fixture
 def unleash() -> Iterator[UnleashSimulator]:
-    """Give an Unleash with 30 flags."""
     with UnleashSimulator(*unleash_flags(30), token=KEY) as provider:
         yield provider
 

@@ -101,11 +101,9 @@ class World:
         return response
 
     def note(self, namespace: str, name: str, dimensions: dict[str, str], value: float) -> None:
-        """Record one of AWS' metrics."""
         self.recorded.append(Point(namespace, name, dimensions, self.clock.now(), value))
 
     def count_dead_letters(self) -> None:
-        """Record the size of the dead-letter queue."""
         name = "ApproximateNumberOfMessages"
         response = self.deployment.sqs.get_queue_attributes(
             QueueUrl=self.deployment.dlq_url, AttributeNames=[name]
@@ -114,12 +112,10 @@ class World:
         self.note("AWS/SQS", f"{name}Visible", {"QueueName": "dead"}, count)
 
     def active(self) -> set[str]:
-        """Return the alarms that are on."""
         return {name for name in ALARMS if made(name).is_on(self.recorded, self.clock.now())}
 
 
 def made(alarm: str) -> Alarm:
-    """Return an alarm as it is deployed."""
     return Alarm(STACK.value(TEMPLATE["Resources"][alarm]["Properties"]))
 
 
@@ -372,8 +368,6 @@ def test_long_run_threshold() -> None:
         str(timeout): {"Milliseconds": 800 * timeout} for timeout in timeouts
     }
 
-
-# -- the dashboard --------------------------------------------------------------------------------
 
 SEARCH = re.compile(
     r"SEARCH\('\{Flagstore,([\w,]+)\} MetricName=\"(\w+)\"(?: service=\"(.*)\")?', "

@@ -14,12 +14,10 @@ from simulators.deployment import (
     CANARIES,
     HEADER_CANARY,
     KEY,
-    MAX_RECEIVES,
     OLD_SECRET,
     SECRET,
     TOKEN,
     Context,
-    batch,
     request,
     signed,
 )
@@ -36,7 +34,6 @@ BODY = json.dumps({"kind": "flag", "comment": BODY_CANARY, "_id": "delivery-1"})
 
 
 def clean(value: object) -> None:
-    """Assert that a value contains no canary."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     assert not [canary for canary in CANARIES if canary in text], text[:400]
 
@@ -69,7 +66,6 @@ def send(event: dict[str, Any]) -> int:
 
 
 def invoke(event: Any) -> Any:
-    """Invoke SyncFunction with an event."""
     response = sync.handler(event, Context())
     clean(response)
     return response
@@ -170,18 +166,3 @@ def test_exceptions_of_receiver(monkeypatch: pytest.MonkeyPatch, output: Output)
     clean("".join(traceback.format_exception(caught.value)))
     (line,) = output.logs
     assert "***" in line["exception"]
-
-
-def test_dead_letters(
-    both: Deployment, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A sync request that fails permanently leaves a message without webhook content."""
-    monkeypatch.setattr(sync, "RETRY_S", 0)
-    assert send(signed("prod", BODY)) == 202
-    for _ in range(MAX_RECEIVES):
-        launchdarkly.faults.extend(faults.status(503) for _ in range(4))
-        assert invoke(batch(*both.receive()))["batchItemFailures"]
-    assert both.receive() == []
-    (dead,) = both.receive(both.dlq_url)
-    clean(dead)
-    assert set(json.loads(dead["body"])) == {"source", "required", "sent_at", "trigger", "delivery"}

@@ -72,7 +72,6 @@ def life(
 
 
 def request_and_sync(stack: Deployment, recorder: Recorder) -> None:
-    """Receive a webhook, and serve its sync request."""
     body = json.dumps({"kind": "flag"}).encode()
     with recorder.calling("webhook"):
         assert webhook.handler(signed("prod", body), Context())["statusCode"] == 202
@@ -103,7 +102,6 @@ def test_every_call_is_allowed_and_every_permission_used(recorded: Recorder) -> 
 
 
 def recorded_uses(recorded: Recorder, who: str) -> set[Use]:
-    """Return what a function or the reader needed."""
     return {use for call in recorded.of(who) for use in uses(call)}
 
 

@@ -30,14 +30,12 @@ def invoke(event: Any) -> Any:
 
 
 def in_redis(deployment: Deployment, name: str, provider: str, url: str, store_url: str) -> None:
-    """Configure a source that is kept in Redis."""
     deployment.put_source(name, provider, url, KEY, store="redis")
     credentials = {"provider": provider, "key": KEY, "base_url": url, "store_url": store_url}
     deployment.put(f"credentials/{name}", credentials)
 
 
 def flags_in_redis(server: Server, source: str) -> set[str]:
-    """Return the flags that a reader finds in Redis."""
     with closing(RedisReader(parse_url(server.url()))) as transport:
         return set(Client(source, store=transport).keys())
 

@@ -13,14 +13,12 @@ from simulators.deployment import (
     Calls,
     Context,
     Deployment,
-    Output,
     ShiftedClock,
     batch,
     sync_request,
 )
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
-from simulators.template import read_template
 from storesync import sync
 from storesync.retry import Limits
 
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 STEP_S = sync.STEP_S
 SCHEDULE_S = 300
-EVENTS = read_template()["Resources"]["SyncFunction"]["Properties"]["Events"]
-BATCH = EVENTS["SyncRequests"]["Properties"]["BatchSize"]
 
 
 def invoke(event: Any) -> Any:
@@ -50,13 +46,11 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[LaunchDarklySimulator]:
 
 @pytest.fixture
 def prod(stack: Deployment, launchdarkly: LaunchDarklySimulator) -> Deployment:
-    """Give a deployment that keeps a LaunchDarkly in sync."""
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     return stack
 
 
 def queued(calls: Calls) -> list[dict[str, Any]]:
-    """Return the queued checks in order, each with its delay."""
     return [
         {**json.loads(entry["MessageBody"]), "delay": entry["DelaySeconds"]}
         for call in calls.of("SendMessageBatch")
@@ -160,22 +154,3 @@ def test_silent_provider_delays_no_other_source(
             clock.advance(SCHEDULE_S)
             stack.run_schedule(invoke)
             assert len(good.requests) == 199 * rounds
-
-
-def test_webhook_in_batch_of_silent_providers(
-    stack: Deployment,
-    silent: LaunchDarklySimulator,
-    launchdarkly: LaunchDarklySimulator,
-    output: Output,
-) -> None:
-    """It is published before the first of the others times out."""
-    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
-    names = [f"a{number}" for number in range(BATCH - 1)]
-    for name in names:
-        stack.put_source(name, "launchdarkly", silent.url, KEY)
-    stack.send(*(sync_request(name, trigger="schedule") for name in names), sync_request("prod"))
-    records = stack.receive()
-    assert len(records) == BATCH
-    assert invoke(batch(*records)) == {"batchItemFailures": []}
-    ended = [line for line in output.logs if line["message"] in {"published", "failed"}]
-    assert ended[0]["source"] == "prod"

@@ -23,7 +23,6 @@ def mutated(event: dict[str, Any], chance: random.Random) -> dict[str, Any]:
 
 
 def text_like(text: str, chance: random.Random) -> str:
-    """Return a text much like another."""
     at = chance.randrange(len(text) + 1)
     return chance.choice(
         [

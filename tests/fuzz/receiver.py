@@ -54,7 +54,6 @@ class Receiving:
         monkeypatch.setattr(webhook.log._logger, "propagate", False)  # pytest would keep all lines
 
     def send_message(self, **message: str) -> None:
-        """Take a message, as SQS does."""
         self.requests.append(message["MessageBody"])
 
     def send(self, event: Any) -> tuple[int, str]:

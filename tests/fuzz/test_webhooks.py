@@ -36,7 +36,6 @@ REFUSED = {400, 401, 404, 413}
 
 
 def signed(provider: str, method: str, secret: str, *, encode: bool = False) -> dict[str, Any]:
-    """Make the request of a provider that has this secret."""
     body, source = SAMPLES[provider], f"{provider}-{method}"
     headers: dict[str, str] = {}
     if method == "signature":
@@ -56,7 +55,6 @@ def receiving(monkeypatch: pytest.MonkeyPatch, *secrets: str) -> Receiving:
 
 
 def webhooks(*secrets: str) -> dict[str, Any]:
-    """Write the parameters of a source for every method of every provider."""
     return {
         f"{provider}-{method}": {
             "provider": provider,

@@ -47,7 +47,6 @@ class Stack:
         self._references = {**defaults, **references}
 
     def value(self, value: Any) -> Any:
-        """Return a value with all functions in it evaluated."""
         if isinstance(value, list):
             return [self.value(each) for each in value]
         if not isinstance(value, dict):
@@ -93,7 +92,6 @@ class Alarm:
         """Seconds that it looks back."""
 
     def is_on(self, points: Sequence[Point], now_s: float) -> bool:
-        """Return whether it is in ALARM."""
         breaching = 0
         for number in range(self._count):
             end = now_s - number * self.period_s

@@ -42,7 +42,6 @@ class Context:
         self._end = time.monotonic() + seconds
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return the time that the function may still take."""
         return int(1000 * (self._end - time.monotonic()))
 
 

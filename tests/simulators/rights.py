@@ -42,7 +42,6 @@ class Use:
 
 
 def arn(service: str, name: str) -> str:
-    """Return an ARN of this deployment."""
     return ACCOUNT.format(service=service, name=name)
 
 
@@ -82,7 +81,6 @@ class Grant:
     """Whether the request must name its partition keys."""
 
     def allows(self, use: Use) -> bool:
-        """Return whether it allows a use."""
         fits = self.action == use.action and fnmatchcase(use.resource, self.resource)
         return fits and (use.keyed or not self.keyed)
 

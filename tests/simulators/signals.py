@@ -28,7 +28,6 @@ class InterruptedLock:
         self.release = lock.release
 
     def acquire(self, *arguments: Any, **named: Any) -> bool:
-        """Acquire it, then raise if that is due."""
         acquired = self._lock.acquire(*arguments, **named)
         if self._due and threading.current_thread() is threading.main_thread():
             self._due = False

@@ -74,7 +74,6 @@ class Ssm:
         self.parameters = kept | texts
 
     def get_parameters_by_path(self, **arguments: Any) -> dict[str, Any]:
-        """Return one page, or raise what boto3 raises."""
         path, start = arguments.pop("Path"), int(arguments.pop("NextToken", 0))
         assert arguments == {"WithDecryption": True}
         self.asked.append(path)

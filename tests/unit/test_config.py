@@ -61,12 +61,10 @@ def holding(ssm: Ssm | None = None, /, **parameters: object) -> Ssm:
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Give a clock that tests control."""
     return FakeClock()
 
 
 def parameters(ssm: Any, clock: FakeClock, seed: int = 1) -> Parameters:
-    """Make the parameters of the sources."""
     return Parameters(ssm, "/flagstore/sources", clock, random.Random(seed))
 
 
@@ -87,9 +85,6 @@ def problems(*parameters: object) -> list[str]:
     assert KEY not in str(caught.value)
     assert SECRET not in str(caught.value)
     return str(caught.value).split("; ")
-
-
-# -- reading --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -178,7 +173,6 @@ def test_threads_share_one_reading(clock: FakeClock) -> None:
 
 
 def webhooks(ssm: Any, clock: FakeClock, seed: int = 1) -> WebhookConfigs:
-    """Make the webhooks of a process."""
     return WebhookConfigs(ssm, "/flagstore", clock, random.Random(seed))
 
 
@@ -237,9 +231,6 @@ def test_parameters_of_a_source(clock: FakeClock) -> None:
     assert sources.get("a").credential == Secret(KEY)
     assert sources.get("a", fresh=True).credential == Secret("new")
     assert len(ssm.asked) == 6
-
-
-# -- a source -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -359,9 +350,6 @@ def test_all_problems_of_a_source(public: object, private: object, expected: lis
         assert problem.startswith(f"{where[start[0]]}: {start[2:]}")
 
 
-# -- a webhook ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("text", "method", "header", "secrets"),
     [
@@ -429,8 +417,6 @@ def test_any_parameter(public: Any, private: Any) -> None:
         with suppress(ConfigurationError):
             assert parse(*parameters).provider
 
-
-# -- the environment -------------------------------------------------------------------------------
 
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/requests"
 SYNC_ENV = {

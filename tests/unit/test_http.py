@@ -32,7 +32,6 @@ LOCAL = HttpClient(QUICK)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LaunchDarklySimulator]:
-    """Run one simulator for the module."""
     with LaunchDarklySimulator(sdk_key=SECRET) as running:
         yield running
 
@@ -57,7 +56,6 @@ def lingering(within_s: float) -> list[threading.Thread]:
 
 
 def get(server: LaunchDarklySimulator, limits: HttpLimits = QUICK, **headers: str) -> object:
-    """Fetch the document."""
     url = server.url + "/sdk/latest-all?filter=canary-77b2"
     return HttpClient(limits).get(url, HEADERS | headers, allow_http=True)
 
@@ -137,7 +135,6 @@ def test_inflating(server: LaunchDarklySimulator, size: int) -> None:
 
 
 def gzipped(server: LaunchDarklySimulator, body: bytes) -> None:
-    """Let the server's next response be this gzip body."""
     headers = {"Content-Encoding": "gzip"}
     server.faults.append(faults.Fault("", lambda handler: handler.reply(200, body, headers)))
 

@@ -46,7 +46,6 @@ class Endpoint(ScriptedServer):
         """Calls of SSM that are refused first."""
 
     def respond(self, connection: Connection) -> bytes:
-        """Note a request, and respond."""
         request = connection.request
         operation = request.headers.get("x-amz-target", "").partition(".")[2]
         self.called.append((operation or f"GET {request.path}", connection))
@@ -59,11 +58,9 @@ class Endpoint(ScriptedServer):
 
     @property
     def operations(self) -> list[str]:
-        """The requests so far, sorted."""
         return sorted(what for what, _ in self.called)
 
     def connections_of(self, what: str) -> set[Connection]:
-        """Return the connections that requests of one kind took."""
         return {connection for each, connection in self.called if each == what}
 
 
@@ -73,7 +70,6 @@ PARAMETERS = [{"Name": "/flagstore/webhooks/prod", "Value": json.dumps(WEBHOOK)}
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    """Give an endpoint of AWS."""
     with Endpoint() as server:
         yield server
 
@@ -100,7 +96,6 @@ def imported(module: str, endpoint: Endpoint, **more: str) -> Iterator[subproces
 
 
 def lines_of_import(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """Return the log lines of a process's imports."""
     assert process.stdout
     found = []
     while (line := process.stdout.readline().strip()) != IMPORTED:
@@ -110,7 +105,6 @@ def lines_of_import(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
 
 
 def handle(process: subprocess.Popen[str], event: object) -> Any:
-    """Invoke the function with an event; return its result."""
     out, errors = process.communicate(json.dumps(event) + "\n", timeout=30)
     assert not errors
     return json.loads(out.splitlines()[-1])

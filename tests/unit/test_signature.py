@@ -21,7 +21,6 @@ CURRENT, PREVIOUS = Secret("current-webhook-secret"), Secret("previous-webhook-s
 
 
 def signed(body: bytes, secret: Secret) -> str:
-    """Sign as a provider does."""
     return hmac.new(secret.reveal().encode(), body, hashlib.sha256).hexdigest()
 
 

@@ -15,7 +15,6 @@ from storesync.telemetry import redact, register_secret
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start each test without secrets."""
     monkeypatch.setattr(telemetry, "_known", {})
 
 
