@@ -348,7 +348,7 @@ def parse_source(
     provider = public.provider(name)
     store = public.one_of("store", STORES)
     keyless = provider is not None and not provider.needs_key
-    if secret_text is None and provider and keyless and store == STORES[0]:
+    if secret_text is None and provider and keyless and store == "dynamodb":
         secret_text = json.dumps({"provider": provider.name})
     secret = _Fields(secret_where, secret_text, CREDENTIAL_FIELDS, problems)
     # The two parameters are written separately, and the operator may be interrupted in between.
@@ -393,10 +393,9 @@ def _base_url(secret: _Fields, provider: Provider | None, *, allow_http: bool) -
     """Return where the key may be sent, which is stored with the key: both change together."""
     if provider is None:
         return ""
-    if provider.default_base_url:
-        url = secret.text("base_url") or provider.default_base_url
-    else:
-        url = secret.text("base_url", f"the address of your {provider.title} server")
+    default = provider.default_base_url
+    url = secret.text("base_url", "" if default else f"the address of your {provider.title} server")
+    url = url or default
     if url.startswith("http://") and not allow_http:
         secret.problem(
             '"base_url" is plain http: use https, or set "allow_http": true in the source'
@@ -455,14 +454,13 @@ class _Fields:
             json.dumps(values, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             self.problem("holds a lone surrogate, which is not a character: write the secret again")
-            return None
         except (ValueError, RecursionError):
             self.problem("is not JSON")
-            return None
-        if not isinstance(values, dict):
+        else:
+            if isinstance(values, dict):
+                return values
             self.problem("must be a JSON object")
-            return None
-        return values
+        return None
 
     def problem(self, text: str) -> None:
         self._problems.append(f"{self._where}: {text}")
@@ -523,7 +521,6 @@ class _Fields:
         return value
 
     def secrets(self) -> tuple[Secret, ...]:
-        """Return the webhook's secrets: the current one and, while rotating, the previous."""
         if self._broken:
             return ()
         value = self._values.get("secrets")

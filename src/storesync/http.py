@@ -1,7 +1,6 @@
 """HTTP client: one request, one hard deadline, size limits.
 
-Only SyncFunction imports this module, since importing ``requests`` takes 70 ms. It closes gaps of
-``requests``:
+Only SyncFunction imports this module, since importing ``requests`` takes 70 ms. It closes its gaps:
 
 - Its ``timeout`` limits the silence between two packets, so a server that sends one byte per second
   holds a function for hours. Here each exchange runs in its own thread, and the caller stops

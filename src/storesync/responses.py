@@ -81,7 +81,7 @@ def raise_for_status(
     etag: str = "",
     transient: Collection[int] = (),
 ) -> None:
-    """Return if the response is 200, or 304 to a request with an ETag; raise for anything else.
+    """Return if the response is 200, or 304 to a request with an ETag; else raise a ProviderError.
 
     Args:
         response: The provider's response.
@@ -89,9 +89,6 @@ def raise_for_status(
         title: The provider's name, for the message.
         etag: The ETag that was sent.
         transient: Further statuses that this provider documents as temporary.
-
-    Raises:
-        ProviderError: a subclass, which depends on whether a retry may help.
     """
     status = response.status
     if status == _OK or (status == _NOT_MODIFIED and etag):

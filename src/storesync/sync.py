@@ -155,7 +155,6 @@ def parse(event: Json) -> tuple[Message, ...] | Manual | Schedule | ProviderEven
 def _message(record: Json) -> Message:
     record = _object(record)
     attributes = _object(record.get("attributes"))
-    # As SQS writes numbers; a handmade record has none.
     queued_at, receives = (
         int(text) if isinstance(text, str) and _NUMBER.fullmatch(text) else 0
         for text in map(attributes.get, ("SentTimestamp", "ApproximateReceiveCount"))
@@ -311,11 +310,8 @@ class Syncer:
                 self._schedule_followup(outcome.report, batch)
             # Bugs are retried, too; refusals and wrong keys are not.
             elif outcome.error is not None and is_retryable(outcome.error):
-                again = [
-                    message
-                    for message, request in group
-                    if request.trigger != "schedule" and message not in failed
-                ]
+                lasting = [message for message, each in group if each.trigger != "schedule"]
+                again = [message for message in lasting if message not in failed]
                 failed += again
                 self._set_retry_visibility(again, getattr(outcome.error, "retry_after_s", None))
         return failed

@@ -117,8 +117,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
 def respond(make: Callable[[], Receiver], event: Mapping[str, Any]) -> dict[str, Any]:
     """Handle a request with a receiver, and return the response.
 
-    Source and token are used as decoded by the gateway. The path is never logged, since the token
-    carries a secret.
+    The path is never logged, since the token carries a secret.
     """
     parameters = _object(event, "pathParameters")
     source, token = parameters.get("source"), parameters.get("token", "")
@@ -172,24 +171,21 @@ def _log(message: str, metric: str, source: str, error: Exception) -> None:
 
 
 def _request(event: Mapping[str, Any], token: str) -> WebhookRequest:
-    given = _object(event, "headers")
-    headers = {name.lower(): value for name, value in given.items() if isinstance(value, str)}
-    body = _body(event)
-    if len(body) > MAX_BODY:
-        raise TooLargeError(f"the body is larger than {MAX_BODY} bytes")
-    return WebhookRequest(headers, body, token)
-
-
-def _body(event: Mapping[str, Any]) -> bytes:
     text = event.get("body") or ""
     if not isinstance(text, str):
         raise BadRequestError("the body is not a string")
-    if not event.get("isBase64Encoded"):
-        return text.encode("utf-8", "surrogatepass")
     try:
-        return base64.b64decode(text, validate=True)
+        if event.get("isBase64Encoded"):
+            body = base64.b64decode(text, validate=True)
+        else:
+            body = text.encode("utf-8", "surrogatepass")
     except ValueError as error:
         raise BadRequestError("the body is not valid base64") from error
+    if len(body) > MAX_BODY:
+        raise TooLargeError(f"the body is larger than {MAX_BODY} bytes")
+    given = _object(event, "headers")
+    headers = {name.lower(): value for name, value in given.items() if isinstance(value, str)}
+    return WebhookRequest(headers, body, token)
 
 
 def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from simulators.clock import FakeClock
 from simulators.ssm import QUOTA, Ssm
+from storesync import telemetry
 from storesync.config import (
     CREDENTIAL_FIELDS,
     LOAD_S,
@@ -208,7 +209,7 @@ def test_a_thousand_warm_processes_leave_half_of_the_quota(clock: FakeClock) -> 
     assert len(ssm.asked) - begun <= 600 * QUOTA / 2
 
 
-def test_parameters_of_a_source(clock: FakeClock) -> None:
+def test_parameters_of_a_source(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """After INIT no event needs SSM, and a wrong parameter affects its own source only.
 
     A new source is found within 5 s, and a manual sync reads both parameters again, once each.
@@ -232,40 +233,32 @@ def test_parameters_of_a_source(clock: FakeClock) -> None:
     assert sources.get("a", fresh=True).credential == Secret("new")
     assert len(ssm.asked) == 6
 
+    monkeypatch.setattr(telemetry, "_known", {})  # as after thousands of other secrets
+    sources.get("c")
+    assert telemetry.redact(KEY) == "***"
+
+
+LD_URL = "https://sdk.launchdarkly.com"
+SHAPE = {"options": {"app_name": "shop"}, "rows": False, "document": True, "allow_http": True}
+
 
 @pytest.mark.parametrize(
     ("public", "private", "expected"),
     [
         (
             LAUNCHDARKLY,
-            {"provider": "launchdarkly", "key": f" {KEY}\n"},
-            {"base_url": "https://sdk.launchdarkly.com"},
+            {**LAUNCHDARKLY, "key": f" {KEY}\n"},
+            {"base_url": LD_URL},
         ),
         (
-            {
-                "provider": "unleash",
-                "options": {"app_name": "shop"},
-                "rows": False,
-                "document": True,
-                "allow_http": True,
-            },
-            {"provider": "unleash", "key": KEY, "base_url": "http://unleash.internal:4242/"},
-            {
-                "base_url": "http://unleash.internal:4242",
-                "options": {"app_name": "shop"},
-                "rows": False,
-                "document": True,
-                "allow_http": True,
-            },
+            {**UNLEASH, **SHAPE},
+            {**UNLEASH, "key": KEY, "base_url": "http://unleash.internal:4242/"},
+            {"base_url": "http://unleash.internal:4242", **SHAPE},
         ),
         (
-            {"provider": "launchdarkly", "store": "redis"},
+            {**LAUNCHDARKLY, "store": "redis"},
             {**CREDENTIALS, "store_url": REDIS},
-            {
-                "base_url": "https://sdk.launchdarkly.com",
-                "store": "redis",
-                "store_url": Secret(REDIS),
-            },
+            {"base_url": LD_URL, "store": "redis", "store_url": Secret(REDIS)},
         ),
     ],
     ids=["defaults", "all fields", "redis"],
@@ -354,9 +347,9 @@ def test_all_problems_of_a_source(public: object, private: object, expected: lis
     ("text", "method", "header", "secrets"),
     [
         (LAUNCHDARKLY, "signature", "", [SECRET]),
-        ({"provider": "unleash"}, "authorization", "", [SECRET]),
+        (UNLEASH, "authorization", "", [SECRET]),
         (
-            {"provider": "unleash", "method": "header", "header": "X-My-Secret"},
+            {**UNLEASH, "method": "header", "header": "X-My-Secret"},
             "header",
             "x-my-secret",
             [SECRET, SECRET[::-1]],
