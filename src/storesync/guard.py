@@ -87,7 +87,7 @@ def check_items(
 
 
 def dangling(new: FlagSet, old: FlagSet, changed: Changes, provider: Provider) -> set[str]:
-    """Return ``section/key`` of each missing item that an item of a new set refers to.
+    """Return ``section/key`` of each item that a new set refers to and lacks.
 
     References of an item that were already dangling in the earlier set do not count.
     """

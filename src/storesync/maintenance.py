@@ -97,7 +97,7 @@ def roll_back(
         )
         # While the pin lasts no check writes the rows, so a failure is reported.
         publication = keys.Publication(attempt.token, seen.issued_nonce)
-        return publisher.follow(report, publication, kept, None, {}, tidy=False)
+        return publisher.write_rows(report, publication, kept, None, tidy=False)
     raise _overtaken(source.name)
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from storesync.model import FlagSet, Source, SyncRequest
     from storesync.providers.base import Provider
     from storesync.retry import Deadline
-    from storesync.store import Sets, Store
+    from storesync.store import Store
 
 MARGIN_MS = 2_000
 """A request counts as older than a check only if it is older by more than clock differences."""
@@ -88,6 +88,7 @@ class Sync:
         self._config_fingerprint = source.fingerprint(replicas)
         self._required: tuple[str, ...] = ()
         self._unmet: tuple[str, ...] = ()
+        self._behind = False
         self._scheduled = False
         self._fetches = 0
 
@@ -159,7 +160,7 @@ class Sync:
         # abs(): a clock that was ahead must not postpone it.
         since = abs(now_ms(self._clock) - seen.verified_at)
         verify = self._verify or since >= VERIFY_MS
-        current = self._published.read(seen, verify=True) if verify else Current()
+        current = self._published.read(seen, large=True) if verify else Current()
         started_at = now_ms(self._clock)
         configured = seen.config_fingerprint == self._config_fingerprint
         http = self._http.within(self._retry.fetch_seconds())
@@ -172,7 +173,8 @@ class Sync:
             raise _Again from error
         new = response.flag_set
         etag = response.etag or ("" if new else seen.etag)
-        check = Check(token, seen, started_at, etag, new.revision if new else seen.revision)
+        revision = new.revision if new else seen.revision
+        check = Check(token, seen, started_at, etag, revision, verify)
         try:
             return self._judge(check, new, current)
         except ConditionFailedError as lost:
@@ -181,12 +183,12 @@ class Sync:
     def _judge(self, check: Check, new: FlagSet | None, current: Current) -> Report:
         """Decide whether the response is behind, unchanged, older or new."""
         seen = check.seen
-        behind = not self._satisfied(seen, new)
-        if behind and self._retry.wait_for_propagation():
+        self._behind = not self._satisfied(seen, new)
+        if self._behind and self._retry.wait_for_propagation():
             self._unmet = self._required
             raise _Again
         if new is None:
-            return self._unchanged(check, None, verify=current.verify, behind=behind)
+            return self._unchanged(check, None)
         try:
             digest = content_digest(new.sections, new.meta)
         except (ValueError, RecursionError) as error:
@@ -194,14 +196,13 @@ class Sync:
             raise MalformedResponseError(message) from error
         configured = seen.config_fingerprint == self._config_fingerprint
         if digest == seen.digest and configured and not current.damaged:
-            return self._unchanged(check, new, verify=current.verify, behind=behind)
+            return self._unchanged(check, new)
         if current.flag_set is None and not current.damaged:
-            current = replace(self._published.read(seen), verify=current.verify)
+            current = self._published.read(seen)
         older = current.flag_set is not None and self._is_older(current.flag_set, seen, new)
         if older and digest != self._allow_shrink and self._retry.wait_for_newer():
             raise _Again
-        report = self._publish(check, new, digest, current, older=older)
-        return replace(report, behind=behind)
+        return self._publish(check, new, digest, current, older=older)
 
     def _is_older(self, old: FlagSet, seen: SourceState, new: FlagSet) -> bool:
         """Return whether a set is an earlier state of the provider than the published one."""
@@ -219,23 +220,19 @@ class Sync:
 
     # -- completing -------------------------------------------------------------------------------
 
-    def _unchanged(
-        self, check: Check, new: FlagSet | None, *, verify: bool, behind: bool
-    ) -> Report:
+    def _unchanged(self, check: Check, new: FlagSet | None) -> Report:
         if check.revision:  # the same content from a lagging instance must not undo a later check
             check = replace(check, revision=max(check.revision, check.seen.revision))
         self._publisher.heartbeat(check)
         rows_behind = check.seen.rows_version != check.seen.published
-        report = self._report("unchanged", check.seen, check=check, behind=behind)
-        if not (verify or rows_behind):
+        report = self._report("unchanged", check.seen, check)
+        if not (check.verify or rows_behind):
             return report
         flag_set = new or self._published.read(check.seen).flag_set
         if flag_set is None:
             return report  # another set was published meanwhile; its publisher writes the rows
-        sets = self._verified() if verify else {}
-        return self._publisher.follow(
-            report, check.seen.publication, flag_set, None, sets, tidy=True
-        )
+        published = check.seen.publication
+        return self._publisher.write_rows(report, published, flag_set, None, verified=check.verify)
 
     def _publish(
         self, check: Check, new: FlagSet, digest: str, current: Current, *, older: bool
@@ -259,7 +256,7 @@ class Sync:
             check, new, encoded, self._config_fingerprint, changed, allowed=allowed
         )
         report = replace(
-            self._report("published", seen, check=check),
+            self._report("published", seen, check),
             digest=digest,
             changes=changed,
             counts={section: len(items) for section, items in new.sections.items()},
@@ -267,23 +264,19 @@ class Sync:
         # Only then do the rows show the previous set, so that writing the changes is enough.
         known = (
             old is not None
-            and not (current.damaged or current.verify)
+            and not (current.damaged or check.verify)
             and seen.rows_version == seen.published
             and seen.config_fingerprint == self._config_fingerprint
         )
         had_chunks = old is not None and bool((old.record and old.record.chunks) or old.large)
-        return self._publisher.follow(
+        return self._publisher.write_rows(
             report,
             Publication(check.token, seen.issued_nonce),
             new,
             changed if known else None,
-            {} if known else self._verified(),
+            verified=not known,
             tidy=in_chunks or had_chunks or not known,
         )
-
-    def _verified(self) -> Sets:
-        """Return what to record once snapshot record and rows have been fully verified."""
-        return {"verified_at": now_ms(self._clock)}
 
     def _guard(
         self, check: Check, new: FlagSet, digest: str, changed: Changes, *, older: bool
@@ -332,7 +325,7 @@ class Sync:
         """Handle a failed condition."""
         if check.is_last(state):  # this check's own step, sent again after a lost response
             published = state.nonce == check.seen.issued_nonce
-            return self._report("published" if published else "unchanged", state, check=check)
+            return self._report("published" if published else "unchanged", state, check)
         if state.pinned > now_ms(self._clock):
             return self._report("pinned", state)
         # Rollbacks and tombstones leave no fingerprint: their later token does not mean a fetch.
@@ -342,9 +335,7 @@ class Sync:
         self._deadline.back_off(0, base_s=0.05, cap_s=0.05, purpose="taking another token")
         raise _Again
 
-    def _report(
-        self, outcome: str, state: SourceState, *, check: Check | None = None, behind: bool = False
-    ) -> Report:
+    def _report(self, outcome: str, state: SourceState, check: Check | None = None) -> Report:
         return Report(
             source=self._source.name,
             outcome=outcome,
@@ -352,5 +343,5 @@ class Sync:
             digest=state.digest,
             fetches=self._fetches,
             checked_at=check.started_at if check else state.checked_at,
-            behind=behind,
+            behind=check is not None and self._behind,
         )

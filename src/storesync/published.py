@@ -34,8 +34,6 @@ class Current:
     """None if it has not been read, nothing is published, or no copy is intact."""
     damaged: bool = False
     """Whether the snapshot must be published again."""
-    verify: bool = False
-    """Whether this check verifies snapshot record and rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +43,33 @@ class PublishedReader:
     source: str
     store: Store
 
-    def read(self, seen: SourceState, *, verify: bool = False) -> Current:
-        """Read the published set; *verify* reads its large segments, too.
+    def read(self, seen: SourceState, *, large: bool = False) -> Current:
+        """Read the published set, with *large* its large segments, too.
 
         If the snapshot record is damaged, the set is read from the history: damage must not let an
         empty set pass.
         """
         if not seen.published:
-            return Current(verify=verify)
+            return Current()
         for damaged, read in ((False, self.current), (True, self.version)):
             with suppress(CorruptStoreError):
                 found = read(seen.published)
                 record = found and found.record
                 if record and (record.digest, record.nonce) != (seen.digest, seen.nonce):
                     continue
-                if found and verify:
+                if found and large:
                     try:
                         self.verify_large(found)
                     except CorruptStoreError:
-                        return Current(found, damaged=True, verify=True)
-                return Current(found, damaged, verify)
-        return Current(damaged=True, verify=verify)
+                        return Current(found, damaged=True)
+                return Current(found, damaged)
+        return Current(damaged=True)
 
     def current(self, token: int) -> FlagSet | None:
         """Return the published set; None if another was published since the state was read.
 
-        A later snapshot record counts only with its own source state. In a table restored from a
-        backup, whose items may differ in age, it would hide the published set.
-
-        Args:
-            token: the published version, by the source state.
+        A later snapshot record counts only with its own source state: in a table restored from a
+        backup, items may differ in age.
 
         Raises:
             CorruptStoreError: if it is missing, belongs to another version, or does not match its
@@ -106,8 +101,8 @@ class PublishedReader:
     ) -> list[tuple[str, FlagSet]]:
         """Return the sets that the guard compares a new one with, each named for its message.
 
-        The published one, and the one that was current a day ago; but none from before the last
-        allowed set, or each change of the next day would have to be allowed again.
+        The published one, and that of a day ago, but none from before the last allowed set: each
+        change of the next day would have to be allowed again.
         """
         kept = [version for version in seen.versions() if version.token >= seen.allowed]
         when, earlier = "the set of a day ago", day_ago(kept, now_ms)
@@ -137,11 +132,8 @@ class PublishedReader:
             snapshot = SnapshotRecord.from_record(record)
             data = self._chunks(*snapshot.stored_chunks()) if snapshot.chunks else snapshot.body
             body = Body(snapshot.index_data, snapshot.index_digest, data)
-        except (
-            CorruptSnapshotError,
-            TypeError,
-            ValueError,
-        ) as error:  # or another program's record
+        # A TypeError or ValueError: another program's record.
+        except (CorruptSnapshotError, TypeError, ValueError) as error:
             message = f"{what} is corrupt: {error}"
             raise CorruptStoreError(message) from error
         return FlagSet(

@@ -1,8 +1,4 @@
-"""The steps that change the store, each with its condition. See docs/store-layout.md.
-
-All rules are here: which condition guards which step, what a publication consists of, what is kept
-and what may expire. Stores only have to be atomic.
-"""
+"""The steps that change the store, each with its condition. See docs/store-layout.md."""
 
 from __future__ import annotations
 
@@ -28,7 +24,6 @@ if TYPE_CHECKING:
     from flagstore.encode import Encoded
     from flagstore.keys import Record
     from storesync.model import Changes, Clock, FlagSet, Report, Source
-    from storesync.rows import RowPlan
     from storesync.store import Sets, Store
 
 KEPT_VERSIONS = 10
@@ -43,11 +38,9 @@ NAMES_BYTES = 20_000
 CHUNK_TTL_S = 86_400
 """How long unreferenced chunks stay, for readers that still hold an older snapshot."""
 PENDING_TTL_S = 3_600
-"""How long a pending record outlives its chunks' expiry: longer than any function can run (15
-min)."""
+"""How long a pending record outlives its chunks' expiry: longer than any function can run."""
 REDIS_KB = 1_000
-"""KB of rows per commit in Redis, which blocks all other clients: 1 MB of segments takes about 0.1
-s."""
+"""KB of rows per commit in Redis, which blocks other clients: for about 0.1 s with segments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +83,14 @@ class Check(Attempt):
     """ETag for the next fetch; empty if the response had none."""
     revision: int
     """The provider's revision of the fetched set; 0 if it has none."""
+    verify: bool = False
+    """Whether this check verifies snapshot record and rows."""
 
     def completed(self) -> dict[str, Any]:
         """Return the attributes that completing this check sets."""
-        return Attempt.completed(self) | {
+        return {
+            "token": self.token,
+            "check_nonce": self.seen.issued_nonce,
             "checked_at": self.started_at,
             "etag": self.etag or None,
             "revision": self.revision or None,
@@ -139,10 +136,7 @@ class Publisher:
         *,
         allowed: bool = False,
     ) -> bool:
-        """Publish a flag set atomically: readers see all of it or none of it.
-
-        Returns:
-            Whether chunks were written in addition to the snapshot record.
+        """Publish a flag set atomically; return whether chunks were written.
 
         Raises:
             ConditionFailedError: if another check completed first.
@@ -181,9 +175,8 @@ class Publisher:
     ) -> None:
         """Publish a kept version again, with a new fencing token, and pin it (milliseconds).
 
-        An existing pin does not prevent this: rolling back further is deliberate.
-        The revision stays that of the last check; otherwise an older set could pass as newer after
-        the pin. Without ETag and fingerprint, the first check after the pin fetches and publishes.
+        The revision stays that of the last check, or an older set could pass as newer after the
+        pin. Without ETag and fingerprint, the first check after the pin fetches and publishes.
 
         Raises:
             ConditionFailedError: if another check completed first.
@@ -262,46 +255,35 @@ class Publisher:
     # -- rows -----------------------------------------------------------------------------------
 
     def write_rows(
-        self, publication: Publication, flag_set: FlagSet, changed: Changes | None, sets: Sets
-    ) -> RowPlan:
-        """Make the rows show the published set, then record that in the source state.
-
-        With ``changed``, the rows are known to show the previous set; without, all rows are read
-        and compared. Any step may be interrupted: the next check completes it.
-
-        Raises:
-            ConditionFailedError: if another set has been published meanwhile; its publisher writes
-                the rows.
-        """
-        token, nonce = publication
-        condition = Condition(published=token, nonce=nonce)
-        plan = rows.plan(self.source, flag_set, changed, self.store.scan, token)
-        limit_kb = REDIS_KB if self.source.store == "redis" else COMMIT_KB
-        *groups, last = commits(plan.writes, limit_kb)
-        for group in groups:
-            self.store.commit(self.source.name, condition, {}, group)
-        self.store.commit(self.source.name, condition, {"rows_version": token, **sets}, last)
-        return plan
-
-    def follow(
         self,
         report: Report,
-        publication: Publication,
+        published: Publication,
         flag_set: FlagSet,
         changed: Changes | None,
-        sets: Sets,
         *,
-        tidy: bool,
+        verified: bool = False,
+        tidy: bool = True,
     ) -> Report:
-        """Write the rows and, with *tidy*, expire unused chunks; the report has the result.
+        """Make the rows show the published set, record that in the source state, and report it.
 
-        The next check completes whatever fails here.
+        With ``changed``, the rows are known to show the previous set; without, all rows are read
+        and compared. ``verified``: on return, snapshot record and rows have been. ``tidy`` also
+        expires unused chunks. The next check completes whatever fails or is interrupted here.
         """
+        condition = Condition(published=published.token, nonce=published.nonce)
+        limit_kb = REDIS_KB if self.source.store == "redis" else COMMIT_KB
         try:
-            plan = self.write_rows(publication, flag_set, changed, sets)
+            plan = rows.plan(self.source, flag_set, changed, self.store.scan, published.token)
+            *groups, last = commits(plan.writes, limit_kb)
+            for group in groups:
+                self.store.commit(self.source.name, condition, {}, group)
+            sets = {"rows_version": published.token}
+            if verified:
+                sets["verified_at"] = now_ms(self.clock)
+            self.store.commit(self.source.name, condition, sets, last)
             report = replace(report, skipped_rows=plan.skipped)
             if tidy:
-                self.expire_chunks(publication)
+                self.expire_chunks(published)
         except ConditionFailedError:
             return report  # a newer set is published; its publisher does the rest
         except (StoreError, OutOfTimeError) as error:
@@ -313,13 +295,11 @@ class Publisher:
     def expire_chunks(self, published: Publication) -> None:
         """Expire chunks that neither the snapshot record nor the kept history names.
 
-        Only chunks of older fencing tokens expire, and only while this set is the published one.
-        Then no older fencing token can be published, and only kept versions can be targets of a
-        rollback.
+        Only chunks of older fencing tokens expire, and only while this set is the published one:
+        no older fencing token can be published then, and a rollback only finds kept versions.
 
         Raises:
-            ConditionFailedError: if another set has been published meanwhile; its publisher expires
-                them.
+            ConditionFailedError: if another set has been published meanwhile.
         """
         pending = [
             record
@@ -380,11 +360,10 @@ class Publisher:
 def retained(versions: list[Version], now_ms: int) -> tuple[list[Version], list[Version]]:
     """Split versions (oldest first) into those to keep and those to drop.
 
-    Kept are the last ones, one per six hours of the last day, and the one that was current a day
-    ago, which the guard compares with.
+    Kept are the last ones, the last of each six hours of the last day, and the one that was current
+    a day ago, which the guard compares with.
     """
     old = day_ago(versions, now_ms)
-    # The last of each six hours: a later one replaces an earlier one.
     thinned = {v.published_at // THIN_MS: v for v in versions if old is None or v >= old}
     kept = {*versions[-KEPT_VERSIONS:], *thinned.values()} | ({old} if old else set())
     return sorted(kept), sorted(set(versions) - kept)
@@ -393,10 +372,7 @@ def retained(versions: list[Version], now_ms: int) -> tuple[list[Version], list[
 def pending_record(
     source: str, snapshot: SnapshotRecord, chunks: Mapping[str, Sequence[bytes]], written_at: int
 ) -> Record:
-    """Return the record that announces the chunks of a set, by the prefix of their keys.
-
-    ``written_at`` in seconds since the epoch.
-    """
+    """Return the record that announces the chunks of a set, by the prefix of their keys."""
     return {
         **keys.pending_key(source, snapshot.token, snapshot.index_digest)._asdict(),
         "chunks": dumps({prefix: len(group) for prefix, group in chunks.items()}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -169,21 +168,15 @@ class Calls:
 
     def _policy(self) -> str:
         """Return the eviction policy of the server; empty if it cannot be read."""
-        for command, name in (
-            (("INFO", "memory"), "maxmemory_policy"),
-            (("CONFIG GET", "maxmemory-policy"), "maxmemory-policy"),
-        ):
-            response = self._repeated("reading the eviction policy", partial(self._ask, *command))
-            found = response.get(name) or response.get(name.encode()) or ""
-            if found:
-                return found.decode() if isinstance(found, bytes) else str(found)
-        return ""
 
-    def _ask(self, *command: str) -> Any:  # noqa: ANN401 - by command
-        try:
-            return self._node.execute_command(*command)
-        except ResponseError:  # no right to it, or a service without this command
-            return {}
+        def ask() -> Any:  # noqa: ANN401 - redis-py's
+            try:
+                return self._node.execute_command("INFO", "memory")
+            except ResponseError:  # no right to it
+                return {}
+
+        found = self._repeated("reading the eviction policy", ask)
+        return str(found.get("maxmemory_policy", ""))
 
     def _repeated(self, purpose: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - by command
         attempt = 0
