@@ -136,7 +136,9 @@ def test_previous_segment_is_used_until_the_new_one_is_read(
             assert reader.client.detail("f").age_s < PAUSE_S  # the store has confirmed the flags
         reader.down = False
         any_rig.store().put_all(list(new.values()))
+        before_recovery = reader.client.snapshot()
         info = reader.later().info()
+        assert reader.client.snapshot().changed_since(before_recovery) is None
         assert (on("ada"), on("bob"), info.stale, info.error) == (True, True, False, "")
         assert "bob" not in str(held.item("segments", segment))
     print("a changed segment that was down, lost or damaged: 0 flags lost, and info() reported it")

@@ -307,13 +307,18 @@ def test_lagging_replica_costs_one_more_read() -> None:
     assert rig.calls() == [STATE, STATE_AGAIN]
 
 
+def lose_history(rig: Rig, token: int, flags: dict[str, Any]) -> None:
+    """Publish with this token in a store that lost all it had."""
+    rig.records.clear()
+    rig.records[state_key("prod")] = {**state_key("prod")._asdict(), "issued": token - 1}
+    rig.publish(flags)
+
+
 def test_store_that_lost_its_history_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Once; after that, a check is one read again."""
     rig = loaded({"a": "lost"})
     token = rig.client.info().token
-    rig.records.clear()
-    rig.records[state_key("prod")] = {**state_key("prod")._asdict(), "issued": token - 2}
-    rig.publish({"a": "kept"})
+    lose_history(rig, token - 1, {"a": "kept"})
     for _ in range(2):
         rig.calls()
         rig.advance(EXPIRED_S)
@@ -323,6 +328,16 @@ def test_store_that_lost_its_history_is_logged(caplog: pytest.LogCaptureFixture)
     (record,) = caplog.records
     followed = f"has lost its history: version {token - 1} follows version {token}"
     assert followed in record.getMessage()
+
+
+def test_lagging_replica_of_a_token_issued_twice() -> None:
+    """It does not decide which publication is the current one."""
+    rig = loaded({"a": "lost"})
+    lose_history(rig, rig.client.info().token, {"a": "kept"})
+    rig.store.stale = {key: dict(record) for key, record in rig.records.items()}
+    rig.publish({"a": "last"})
+    rig.advance(EXPIRED_S)
+    assert rig.client["a"] == "last"
 
 
 def test_restored_state_may_be_older_than_its_snapshot() -> None:
