@@ -174,8 +174,7 @@ class Client(Flags):
     def health(self) -> str:
         """Return the code of a problem with the flags; empty if there is none. Reads nothing.
 
-        ``NOT_LOADED``, ``TOO_OLD`` (older than ``max_age_s``: defaults are returned) or ``STALE``
-        (the last attempt to reach the store failed).
+        ``NOT_LOADED``, ``TOO_OLD`` (see ``max_age_s``) or ``STALE`` (the store failed last time).
         """
         if self._cache.current is None:
             return NOT_LOADED
@@ -188,9 +187,9 @@ class Client(Flags):
     def override(self, values: Mapping[str, Any]) -> Override:
         """Override flags from now on, or for the duration of a ``with`` statement.
 
-        Overrides apply to every context of this client, and to calls without one. A
-        :class:`ContextFlags` created earlier keeps its values. Where overrides overlap, also across
-        threads or tasks, the latest wins, and each removes only its own values.
+        For every context of this client; a :class:`ContextFlags` created earlier keeps its values.
+        Where overrides overlap, also across threads or tasks, the latest wins, and each removes
+        only its own values.
         """
         override = Override(self._overrides)
         self._overrides[override] = dict(values)
@@ -346,7 +345,6 @@ def client(
 
     On AWS Lambda it loads its flags at once: at module scope that is during INIT, when a function
     has a whole CPU core whatever its memory. A failure is logged, and the first use tries again.
-    Elsewhere nothing is read before the first use.
 
     Args:
         source: name of the source; by default ``FLAGSTORE_SOURCE``. If that is not set either, the

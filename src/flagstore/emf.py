@@ -16,12 +16,7 @@ def line(info: Info, *, now_s: float | None = None) -> str:
     """Return one line in CloudWatch's embedded metric format, to be printed as it is.
 
     Metrics: ``ReaderAgeSeconds``, left out before anything was loaded, and ``ReaderStale`` (1 if
-    the last refresh failed), by source. The stack's dashboard shows the first.
-
-    Args:
-        info: from a client.
-        now_s: seconds since the epoch; by default, now.
-
+    the last refresh failed), by source, as of *now_s* (seconds since the epoch; by default, now).
     """
     now_s = time.time() if now_s is None else now_s
     metrics = [{"Name": "ReaderStale", "Unit": "Count"}]

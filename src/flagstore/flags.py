@@ -400,8 +400,7 @@ def _split_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: 
 def _unleash_value(evaluation: Evaluation, default: Json) -> Converted:
     """Return the variant's payload by its type; for a bool, the toggle itself.
 
-    A feature that is off, has no variants, or whose variant has no payload has no value: the
-    variant's name is in the detail.
+    A feature that is off, or without a payload, has no value: not even the variant's name.
     """
     if evaluation.value is ABSENT:
         return default, evaluation.error

@@ -8,8 +8,8 @@
     assert flags.enabled("new-checkout", {"key": "ada"})
 
 It has the API of a client, for code that takes its flags as an argument. For code that makes its
-client at module scope there is a pytest fixture, ``fake_flags``, which comes with the wheel: every
-client in the process then reads from it.
+client at module scope, the pytest fixture ``fake_flags`` of the wheel makes every client in the
+process read from it.
 """
 
 from __future__ import annotations

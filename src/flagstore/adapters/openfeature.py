@@ -110,9 +110,9 @@ def _resolvers(kind: type) -> tuple[Any, Any]:
 class FlagstoreProvider(AbstractProvider):
     """Resolves flags of a client or any other :class:`flagstore.Flags`. Safe under threads.
 
-    The ``*_async`` methods wait for the store in a thread, not in the event loop; flags in memory
-    are returned at once. There is no background thread, which Lambda would freeze: the first
-    evaluation that finds flags stale, fresh again or changed sends the event.
+    The ``*_async`` methods wait for the store in a thread, not in the event loop. There is no
+    background thread, which Lambda would freeze: the first evaluation that finds flags stale, fresh
+    again or changed sends the event.
     """
 
     def __init__(self, flags: Flags) -> None:
