@@ -66,7 +66,7 @@ def test_generated_parts_are_current(page: str, name: str) -> None:
 
 
 def test_blocks_are_run_or_state_why_not() -> None:
-    """Python without a mark is run by test_python.py; JSON without one must parse."""
+    """Python without a mark is run by test_examples.py; JSON without one must parse."""
     unmarked = [block for block in BLOCKS if block.mark is None and block.kind not in SHOWN]
     assert [each.place for each in unmarked if each.kind not in {"json", "python"}] == []
     for block in unmarked:

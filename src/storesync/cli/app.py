@@ -90,10 +90,8 @@ def _exit_code(screen: Screen, source: str, work: Callable[[], int | None]) -> i
 
 
 def main() -> None:
-    """Run the command line. Log lines go to stderr, and only errors are logged."""
-    log = logger()
-    log.registered_handler.setStream(sys.stderr)  # type: ignore[attr-defined] # a StreamHandler
-    log.setLevel("ERROR")
+    """Run the command line. Log lines are for the functions: commands print what they find."""
+    logger().setLevel("CRITICAL")
     storesync(prog_name="storesync")
 
 
