@@ -143,9 +143,6 @@ def test_outputs(template: Template) -> None:
 # -- settings --------------------------------------------------------------------------------------
 
 SETTINGS: dict[str, Any] = {
-    # tests/faults/test_burst.py covers the default limits.
-    "WebhookApi.DefaultRouteSettings.ThrottlingBurstLimit": {"Ref": "ThrottleBurst"},
-    "WebhookApi.DefaultRouteSettings.ThrottlingRateLimit": {"Ref": "ThrottleRate"},
     "SyncFunction.Timeout": {"Ref": "SyncTimeout"},
     "Queue.VisibilityTimeout": {
         "Fn::FindInMap": ["VisibilityOfSyncTimeout", {"Ref": "SyncTimeout"}, "Seconds"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -47,9 +46,9 @@ def doctor(operator: Operator, *, names: tuple[str, ...]) -> int:
     nothing. Exits with 10 if there is a warning or a problem.
     """
     deployment = [
-        *_run("credentials", partial(check_credentials, operator), "SOURCE"),
-        *_run("table", partial(check_table, operator), "SOURCE"),
-        *_run("queue", partial(check_queues, operator), "SOURCE"),
+        *_run("credentials", "SOURCE", check_credentials, operator),
+        *_run("table", "SOURCE", check_table, operator),
+        *_run("queue", "SOURCE", check_queues, operator),
     ]
     sources = {name: _source(operator, name) for name in operator.names(names)}
     data = {
@@ -67,25 +66,25 @@ def _to_json(findings: list[Finding]) -> list[dict[str, str]]:
 
 
 def _source(operator: Operator, name: str) -> list[Finding]:
-    found = _run("parameters", partial(check_parameters, operator, name), name)
+    found = _run("parameters", name, check_parameters, operator, name)
     if found[0].level != OK:
         return found
-    checks = {
-        "provider": check_provider,
-        "sync": check_state,
-        "store": check_store,
-        "webhook": check_webhook,
-    }
     source = operator.source(name)
-    for check, work in checks.items():
-        found += _run(check, partial(work, operator, source), name)
-    return found
+    return [
+        *found,
+        *_run("provider", name, check_provider, operator, source),
+        *_run("sync", name, check_state, operator, source),
+        *_run("store", name, check_store, operator, source),
+        *_run("webhook", name, check_webhook, operator, source),
+    ]
 
 
-def _run(check: str, work: Callable[[], Iterable[Finding]], source: str) -> list[Finding]:
+def _run(
+    check: str, source: str, work: Callable[..., Iterable[Finding]], *arguments: object
+) -> list[Finding]:
     """Run one check; an error is a finding, too."""
     try:
-        return list(work())
+        return list(work(*arguments))
     except Exception as error:  # noqa: BLE001 - to_error raises bugs again
         known = to_error(error).about(source)
         return [Finding(PROBLEM, check, known.message, known.remedy)]
