@@ -40,23 +40,27 @@ class ProviderContract:
     """Derive, and fill in the parts that differ."""
 
     provider: Provider
-    environment = "production"
+    simulated: tuple[Callable[..., ProviderServer], Callable[[int], Any]]
+    """The simulator, and the function that makes its flags."""
     options: dict[str, str]
     """The webhook's options that name the simulator's environment."""
     sample: bytes
     """A webhook's body."""
-
-    def simulator(self, count: int = 12) -> ProviderServer:
-        """Build a simulator with this many flags, without starting it."""
-        raise NotImplementedError
+    changed: dict[str, Any]
+    """Fields to change of a flag."""
 
     def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
         """Build a request that passes by this method."""
         raise NotImplementedError
 
+    def simulator(self) -> Any:
+        """Build a simulator, without starting it."""
+        build, flags = self.simulated
+        return build(*flags(12))
+
     def change(self, server: Any, key: str) -> None:
-        """Make a change to a flag."""
-        raise NotImplementedError
+        """Change a flag."""
+        server.set_flag(key, **self.changed)
 
     # -- fixtures -------------------------------------------------------------------------------
 

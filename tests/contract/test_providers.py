@@ -37,14 +37,12 @@ class TestLaunchDarkly(ProviderContract):
     """LaunchDarkly keeps the contract."""
 
     provider = providers.get("launchdarkly")
+    simulated = launchdarkly.LaunchDarklySimulator, launchdarkly.rich_flags
+    changed = {"on": False}  # noqa: RUF012 - never changed
     options = {"project": "shop", "environment": "production"}  # noqa: RUF012 - never changed
     sample = compact(
         launchdarkly.audit_entry("flag", "dark-mode", "updateOn", after=new_flag("dark-mode"))
     )
-
-    def simulator(self, count: int = 12) -> launchdarkly.LaunchDarklySimulator:
-        """Build a simulator."""
-        return launchdarkly.LaunchDarklySimulator(*launchdarkly.rich_flags(count))
 
     def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
         """Sign the body."""
@@ -53,10 +51,6 @@ class TestLaunchDarkly(ProviderContract):
         return WebhookRequest(
             {launchdarkly.SIGNATURE_HEADER.lower(): signature, "user-agent": "x"}, body
         )
-
-    def change(self, server: Any, key: str) -> None:
-        """Switch a flag off."""
-        server.set_flag(key, on=False)
 
     def test_bad_request_is_retried(self, server: Any) -> None:
         """LaunchDarkly's own SDKs keep polling after 400."""
@@ -69,12 +63,10 @@ class TestUnleash(ProviderContract):
     """Unleash keeps the contract."""
 
     provider = providers.get("unleash")
+    simulated = unleash.UnleashSimulator, unleash.rich_flags
+    changed = {"strategies": []}  # noqa: RUF012 - never changed
     options = {"environment": "production"}  # noqa: RUF012 - never changed
     sample = compact(unleash.event(42, "feature-environment-enabled", flag="dark-mode", **options))
-
-    def simulator(self, count: int = 12) -> unleash.UnleashSimulator:
-        """Build a simulator."""
-        return unleash.UnleashSimulator(*unleash.rich_flags(count))
 
     def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
         """Put the secret in its place."""
@@ -83,10 +75,6 @@ class TestUnleash(ProviderContract):
             return WebhookRequest({}, body, text)
         name = {"authorization": "authorization", "header": "x-webhook-key"}[method]
         return WebhookRequest({name: text, "content-type": "application/json"}, body)
-
-    def change(self, server: Any, key: str) -> None:
-        """Change a flag's strategies."""
-        server.set_flag(key, strategies=[])
 
     def test_new_segment_requires_no_revision(self, server: Any) -> None:
         """A new segment has no revision to require; the next event's includes it."""
@@ -101,14 +89,12 @@ class TestSplit(ProviderContract):
     """Split keeps the contract, with several requests a fetch and no ETag."""
 
     provider = providers.get("split")
+    simulated = split.SplitSimulator, split.rich_flags
+    changed = {"killed": True}  # noqa: RUF012 - never changed
     options = {"environment": "production"}  # noqa: RUF012 - never changed
     sample = compact(
         split.event({**split.new_flag("dark-mode"), "changeNumber": 42}, environment="production")
     )
-
-    def simulator(self, count: int = 12) -> split.SplitSimulator:
-        """Build a simulator."""
-        return split.SplitSimulator(*split.rich_flags(count))
 
     def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
         """Put the secret into the URL, the only place there is."""
@@ -119,10 +105,6 @@ class TestSplit(ProviderContract):
         """Take the secret from the URL, as API Gateway does."""
         request = super().webhook_after(server, change)
         return replace(request, token=server.deliveries[-1].url.rpartition("/")[2])
-
-    def change(self, server: Any, key: str) -> None:
-        """Kill a flag."""
-        server.set_flag(key, killed=True)
 
     def test_fetch(self, server: Any) -> None:
         """Flags come back by name, verbatim, and segments as their keys, in requests by threes."""
@@ -156,16 +138,14 @@ class TestAppConfig(ProviderContract):
     """AppConfig keeps the contract, without webhooks and keys, and with two requests a fetch."""
 
     provider = providers.get("appconfig")
+    simulated = appconfig.AppConfigSimulator, appconfig.rich_flags
+    changed = {"enabled": True, "limit": 99}  # noqa: RUF012 - never changed
     options = {}  # noqa: RUF012 - never changed
     sample = compact(
         appconfig_flags.event(
             "OnDeploymentComplete", 42, version=7, ids=appconfig.AppConfigSimulator().ids
         )
     )
-
-    def simulator(self, count: int = 12) -> appconfig.AppConfigSimulator:
-        """Build a simulator."""
-        return appconfig.AppConfigSimulator(*appconfig.rich_flags(count))
 
     @pytest.fixture(autouse=True)
     def role(self, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
@@ -189,10 +169,6 @@ class TestAppConfig(ProviderContract):
         provider_event = self.provider.provider_event(server.events[-1])
         assert provider_event
         return provider_event.required
-
-    def change(self, server: Any, key: str) -> None:
-        """Change a flag."""
-        server.set_flag(key, enabled=True, limit=99)
 
     def test_no_webhook_is_authentic(self) -> None:
         """AppConfig sends no webhooks."""
@@ -225,18 +201,10 @@ class TestAppConfig(ProviderContract):
         fuzz()
 
     def test_simulated_webhook(self, server: Any) -> None:
-        """The event after a change names its sources, by id and name, and what to reach."""
+        """The event after a change names what to reach."""
         key = next(iter(server.flags()))
         required = self.required_after(server, lambda: self.change(server, key))
         assert required == ("complete/2",)
-        provider_event = self.provider.provider_event(server.events[-1])
-        assert provider_event
-        assert provider_event.delivery == server.events[-1]["id"]
-        assert provider_event.about == {
-            "application": "ba8toh7",
-            "environment": "pgil2o7",
-            "profile": "ga3tqep",
-        }
 
     def test_fetch(self, server: Any) -> None:
         """Values with their rules, and definitions, are verbatim, in two requests."""

@@ -245,7 +245,8 @@ def test_deployment_event(kind: str, words: str, required: tuple[str, ...] | Non
     event = PROVIDER.provider_event(deployment_event(words, Type=kind))
     assert event
     assert (event.required, event.delivery) == (required, "id")
-    assert event.about["profile"] == "ga3tqep"
+    ids = {"application": "ba8toh7", "environment": "pgil2o7", "profile": "ga3tqep"}
+    assert event.about == ids
 
 
 @pytest.mark.parametrize(
