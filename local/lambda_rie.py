@@ -28,7 +28,6 @@ from local import processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_PYTHON = REPOSITORY / ".venv-lambda" / "bin" / "python"
@@ -116,12 +115,7 @@ class RuntimeEmulator:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     def invoke(self, event: object) -> Invocation:

@@ -18,7 +18,6 @@ from local import deploy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from storesync.model import Clock
 
@@ -138,13 +137,8 @@ class Account:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._made.__exit__(kind, error, traceback)
+    def __exit__(self, *_: object) -> None:
+        self._made.close()
 
     def _on_exit(self, what: str, remove: Callable[[], object]) -> None:
         def remove_it() -> None:
