@@ -591,7 +591,7 @@ def test_sync_that_is_always_overtaken_gives_up() -> None:
 
 
 @pytest.mark.parametrize("lost", ["the token", "the last check as well"])
-@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("others", [0, 1, 2])
 def test_sync_whose_token_the_store_lost_fetches_again(lost: str, others: int) -> None:
     """Its token is issued again with another nonce: the sync does not mistake it for its own."""
     rig = synced()
@@ -607,6 +607,8 @@ def test_sync_whose_token_the_store_lost_fetches_again(lost: str, others: int) -
         if others:
             rig.provider.change(a=3)
             rival(rig).sync()
+        if others > 1:  # another one has begun
+            rival(rig).store().next_token("prod", 0)
 
     rig.provider.on_fetch = once(lose)
     report = rig.sync()
