@@ -168,6 +168,12 @@ def test_unknown_documents(opened: Opened, text: str) -> None:
         opened(text).keys()
 
 
+def test_algorithm_of_old_split_flags() -> None:
+    """A seed without one is from before there were two; a local file may leave out both."""
+    flags = document({"splits": [{"name": "old", "seed": 1}, {"name": "local"}]}).sections["flags"]
+    assert ["algo" in flags[name] for name in ("old", "local")] == [False, True]
+
+
 LAUNCHDARKLY_YAML = """
 flags:
   ui: {key: ui, on: true, variations: [false, true], fallthrough: {variation: 1}, offVariation: 0}
