@@ -16,10 +16,12 @@ import botocore.session
 import pytest
 from botocore.endpoint_provider import EndpointProvider
 
+from flagstore.clients import Client
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.keys import Key, chunk_key
 from flagstore.stores.aws import BotoTransport
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of, open_reader
+from simulators.clock import FakeClock
 from simulators.reader_store import published_record
 from simulators.scripted_server import CUT, ScriptedServer, http_response, late, then_closed
 from simulators.signals import in_child
@@ -153,15 +155,21 @@ def _typed_key(key: Key) -> dict[str, Any]:
     return {"namespace": {"S": key.namespace}, "key": {"S": key.key}}
 
 
-def test_closed_client_leaves_nothing_open(table: ScriptedServer) -> None:
-    """Python warns of no socket."""
+def published(token: int, **flags: Any) -> bytes:
+    """Return a record that is source state and snapshot record, with these flags."""
+    record = {**published_record(flags), "token": token, "published": token}
     item = {
         name: {"B": base64.b64encode(value).decode()}
         if isinstance(value, bytes)
         else {"S" if isinstance(value, str) else "N": str(value)}
-        for name, value in published_record({"a": {"on": True}}).items()
+        for name, value in record.items()
     }
-    table.default = response(200, {"Item": item})
+    return response(200, {"Item": item})
+
+
+def test_closed_client_leaves_nothing_open(table: ScriptedServer) -> None:
+    """Python warns of no socket."""
+    table.default = published(7, a={"on": True})
     environment = {**ENVIRON, "AWS_ENDPOINT_URL_DYNAMODB": table.uri}
     assert read_strictly(environment) == "['a'] False \n"
 
@@ -299,17 +307,25 @@ def test_late_response_is_not_used_for_another_request(
     assert read(reader) == RECORD
 
 
-def test_refused_keys_are_fetched_again(table: ScriptedServer) -> None:
-    """A snapshot of SnapStart keeps keys that AWS no longer accepts."""
+def test_restored_snapshot_of_snapstart(table: ScriptedServer) -> None:
+    """A day later, with a dead connection and keys that AWS no longer accepts: the flags of now."""
     names = ("AccessKeyId", "SecretAccessKey", "Token")
     keys = response(200, dict.fromkeys(names, "a") | {"Expiration": "2999-01-01T00:00:00Z"})
-    table.due = [keys, FOUND, fault("ExpiredTokenException"), keys, FOUND]
     environ = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{table.uri}/c"}
+    clock = FakeClock(time.time())
     with closing(LeanTransport("eu-west-1", table.uri, environ)) as transport:
-        reader = DynamoDBReader("flags", transport)
-        assert read(reader) == read(reader) == RECORD
+        # The monotonic clock of a restored process goes on where it was.
+        store = DynamoDBReader("flags", transport)
+        flags = Client("prod", store=store, replicas=1, clock=clock.now)
+        table.due = [keys, published(7, a=1)]
+        assert flags.keys() == ["a"]
+        table.drop_connections()
+        clock.advance(86_400)
+        table.due = [fault("ExpiredTokenException"), keys, *[published(8, b=1)] * 2]
+        assert flags.keys() == ["b"]
+        assert not flags.info().stale
     methods = [request.method for request in table.requests]
-    assert methods == ["GET", "POST", "POST", "GET", "POST"]
+    assert methods == ["GET", "POST", "POST", "GET", "POST", "POST"]
 
 
 # -- which transport ----------------------------------------------------------------------------
