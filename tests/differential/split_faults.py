@@ -109,29 +109,19 @@ FAULTS: dict[str, Fault] = {
     "at-least-is-more": of_numbers(AT_LEAST, "value", moved(1)),
     "at-most-is-less": of_numbers(AT_MOST, "value", moved(-1)),
     "between-without-its-end": of_numbers("BETWEEN", "end", moved(-1)),
-    "between-without-its-start": of_numbers("BETWEEN", "start", moved(1)),
     "dates-in-seconds": of_numbers(
         f"EQUAL_TO {AT_LEAST} {AT_MOST}",
         "value",
         lambda value, date: value // 1_000 if date else value,
     ),
     "starts-is-contains": instead("STARTS_WITH", "CONTAINS_STRING"),
-    "ends-is-contains": instead("ENDS_WITH", "CONTAINS_STRING"),
     "equal-set-is-all": instead("EQUAL_TO_SET", "CONTAINS_ALL_OF_SET"),
-    "all-is-any": instead("CONTAINS_ALL_OF_SET", "CONTAINS_ANY_OF_SET"),
-    "part-is-any": instead("PART_OF_SET", "CONTAINS_ANY_OF_SET"),
-    "first-word-only": first_word_of("WHITELIST STARTS_WITH ENDS_WITH"),
     "first-version-only": first_word_of("IN_LIST_SEMVER"),
     "pattern-is-anchored": of_texts("MATCHES_STRING", lambda pattern: f"^(?:{pattern})$"),
     "pre-releases-are-ignored": of_texts(SEMVERS, lambda version: version.partition("-")[0]),
-    "metadata-does-not-count": of_texts(SEMVERS, lambda version: version.partition("+")[0]),
     "negate-is-dropped": at(matchers, put(negate=False)),
     "attribute-is-the-key": at(matchers, mapped("keySelector", lambda _: None, dict)),
     "numbers-are-texts": of_attributes(int, str),
-    "floats-are-numbers": of_attributes(
-        float, lambda value: int(value) if abs(value) < 1e9 else value
-    ),
-    "truths-are-numbers": of_attributes(bool, int),
     "text-is-no-set": of_attributes(str, lambda value: [value]),
     "members-are-ignored": at(segments, put(keys=[])),
     # Conditions and flags.
@@ -140,20 +130,14 @@ FAULTS: dict[str, Fault] = {
     "partition-shifted": at(conditions, shifted("partitions", "size", 1)),
     "whitelists-are-rollouts": at(conditions, put(conditionType="ROLLOUT")),
     "kill-is-ignored": at(flags, put(killed=False)),
-    "prerequisites-are-ignored": at(flags, without("prerequisites")),
     "first-prerequisite-only": at(flags, first_only("prerequisites")),
     "seed-is-lost": at(flags, put(seed=0)),
     "no-algorithm-is-murmur": at(flags, mapped("algo", lambda algorithm: algorithm or 2)),
-    "allocation-off-by-one": at(
-        flags, mapped("trafficAllocation", lambda percent: max(0, percent - 1), int)
-    ),
     "allocation-by-the-flags-seed": at(
         flags, lambda flag: flag.update(trafficAllocationSeed=flag.get("seed"))
     ),
     "bucketing-key-is-ignored": Fault(context=lambda given: {**given, "bucketingKey": None}),
-    "default-is-off": at(flags, put(defaultTreatment="off")),
     "configuration-is-lost": Fault(outcome=lambda outcome: outcome._replace(config=None)),
-    "label-is-lost": Fault(outcome=lambda outcome: outcome._replace(rule="")),
     # Rule-based segments.
     "excluded-keys-are-ignored": at(exclusions, without("keys")),
     "first-excluded-segment-only": at(exclusions, first_only("segments")),

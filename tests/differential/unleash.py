@@ -33,9 +33,11 @@ PROBES, CONTEXTS = 45, 2
 WHOLE, WHOLE_CONTEXTS = 12, 4
 DEPENDENCIES = ("any", "variants", "missing", "nested", "disabled", "of-its-group")
 VARIANTS = ("strategy", "strategy-sticky", "feature", "feature-sticky", "override", "odd-weights")
-ROLLOUTS = ("default", "userId", "sessionId", "remoteAddress", "currentTime", "country", "random")
+ROLLOUTS = ("default", "userId", "sessionId", "remoteAddress", "currentTime", "country")
+STICKY = ("default", "sessionId", "environment", "appName")
+"""What variants stick to: always there, so that no case is random."""
 OTHERS = (
-    *("userWithId", "gradualRolloutUserId", "gradualRolloutSessionId", "gradualRolloutRandom"),
+    *("userWithId", "gradualRolloutUserId", "gradualRolloutSessionId"),
     *("remoteAddress", "applicationHostname", "custom", "unknown-custom", "default"),
 )
 
@@ -72,12 +74,10 @@ class Custom:
 
 def a_context(r: Random) -> dict[str, Any]:
     """Make a caller's context of some of the fields, a few of them odd."""
-    context: dict[str, Any] = {}
+    context: dict[str, Any] = {"sessionId": r.choice([*values.WORDS, str(r.randrange(10_000))])}
     if r.random() < 0.85:
         users = [*values.WORDS, str(r.randrange(10_000)), r.randrange(500), r.choice(values.VALUES)]
         context["userId"] = r.choice(users)
-    if r.random() < 0.6:
-        context["sessionId"] = r.choice([*values.WORDS, str(r.randrange(10_000))])
     if r.random() < 0.4:
         context["remoteAddress"] = r.choice([*values.ADDRESSES * 8, *values.ODD_ADDRESSES])
     if r.random() < 0.15:
@@ -153,7 +153,7 @@ def some_variants(r: Random, kind: str) -> list[dict[str, Any]]:
             variant["payload"] = {"type": r.choice(["string", "json"]), "value": f"p{index}"}
         found.append(variant)
     if kind == "feature-sticky":
-        found[0]["stickiness"] = r.choice([*ROLLOUTS, "environment", "appName", "none-such"])
+        found[0]["stickiness"] = r.choice(STICKY)
         found[-1].setdefault("stickiness", "default")
     if kind == "override":
         for variant in found[r.randrange(len(found)) :]:
@@ -177,7 +177,7 @@ def a_flag(r: Random, name: str, segments: list[int], names: list[str]) -> dict[
                 r.choice([*segments, *segments, *segments, 99]) for _ in range(r.choice([1, 2]))
             ]
             strategy["segments"] = listed
-        if r.random() < 0.4:
+        if r.random() < 0.5 and strategy["parameters"].get("stickiness", "default") in STICKY:
             strategy["variants"] = some_variants(r, "strategy")
         flag["strategies"].append(strategy)
     if r.random() < 0.4:
@@ -243,8 +243,7 @@ def a_variant_probe(r: Random, made: Set, name: str, _: str, kind: str) -> Chang
         if kind == "strategy-sticky":
             # The variants' own is not looked at.
             strategy["variants"][0]["stickiness"] = r.choice(ROLLOUTS)
-            stickiness = r.choice(["userId", "userId", "default", "sessionId", "country"])
-            strategy["parameters"] = {"stickiness": stickiness, "groupId": "g"}
+            strategy["parameters"] = {"stickiness": r.choice(STICKY), "groupId": "g"}
     else:
         flag["variants"] = some_variants(r, kind)
         if r.random() < 0.3:
@@ -252,7 +251,6 @@ def a_variant_probe(r: Random, made: Set, name: str, _: str, kind: str) -> Chang
 
     def change(context: dict[str, Any]) -> None:
         context["userId"] = r.choice([*values.WORDS, "", "", str(r.randrange(1_000))])
-        context.setdefault("sessionId", "s")
 
     return change
 
@@ -286,8 +284,8 @@ ALL_PROBES: list[tuple[Any, str, str]] = [
     # Languages of their own.
     *[(an_operator_probe, "REGEX", "fit")] * 14,
     *[(an_operator_probe, "IN_CIDR", "odd-address")] * 2,
-    *((a_strategy_probe, "flexibleRollout", stickiness) for stickiness in ROLLOUTS[:-1]),
-    *((a_strategy_probe, name, "") for name in OTHERS if name != "gradualRolloutRandom"),
+    *((a_strategy_probe, "flexibleRollout", stickiness) for stickiness in ROLLOUTS),
+    *((a_strategy_probe, name, "") for name in OTHERS),
     *((a_variant_probe, "variants", kind) for kind in (*VARIANTS, "feature-sticky")),
     *((a_dependency_probe, "dependency", kind) for kind in (*DEPENDENCIES, *["variants"] * 3)),
 ]
@@ -320,46 +318,6 @@ def a_set(r: Random) -> Set:
         Case("probe-0", a_context(r) | r.choice([{"userId": "\ud800"}, {"context": "x"}]))
     )
     return made
-
-
-# -- exclusions ------------------------------------------------------------------------------------
-
-
-def family(made: Set, name: str) -> list[dict[str, Any]]:
-    """Return a flag and those of its parents that exist, without their own parents."""
-    flag = made.flags.get(name, {})
-    names = [name, *(one["feature"] for one in flag.get("dependencies", ()))]
-    return [made.flags[one] for one in names if one in made.flags]
-
-
-def is_random(made: Set, name: str, context: dict[str, Any]) -> bool:
-    """Return whether a flag or one of its parents may be decided at random for a context."""
-    keys = []
-    for flag in family(made, name):
-        for strategy in flag["strategies"]:
-            stickiness = strategy.get("parameters", {}).get("stickiness", "default")
-            if strategy["name"] == "gradualRolloutRandom":
-                return True
-            if strategy["name"] == "flexibleRollout" and stickiness in ("default", "random"):
-                keys.append(stickiness)
-            if strategy.get("variants"):
-                keys.append(stickiness)
-        if flag.get("variants"):
-            keys.append(flag["variants"][0].get("stickiness", "default"))
-    return any(not sticks(key, context) for key in keys)
-
-
-def sticks(stickiness: str, context: dict[str, Any]) -> bool:
-    """Return whether a context has the value that a choice sticks to."""
-    top = {**context["properties"], **context}
-    if stickiness == "default":
-        return "userId" in top or "sessionId" in top
-    if stickiness == "random":
-        return False
-    if stickiness == "currentTime":
-        # Where there is one it is a property's.
-        return "currentTime" in context["properties"]
-    return stickiness in top
 
 
 # -- both sides ------------------------------------------------------------------------------------
@@ -421,17 +379,13 @@ def compare(
         else:
             given = in_sdk_terms(outcome, made.flags.get(name))
         assert json.dumps(context, default=str) == before, "the context was changed"
-        if is_random(made, name, enriched):
-            tally.excluded["random"] += 1
-            continue
         if given == UNSUPPORTED:
             tally.excluded["unsupported"] += 1
             continue
         if reached and expected != "none":
             tally.reached[reached] += 1
         tally.outcomes[outcome_of(made.flags.get(name), expected)] += 1
-        what = (context, family(made, name), made.segments)
-        yield what, expected, given
+        yield (context, made.flags.get(name)), expected, given
 
 
 def outcome_of(flag: dict[str, Any] | None, expected: Any) -> str:

@@ -102,37 +102,26 @@ def properties_first(given: Json) -> Json:
 FAULTS: dict[str, Fault] = {
     # Operators.
     "more-is-at-least": instead("NUM_GT", "NUM_GTE"),
-    "at-most-is-less": instead("NUM_LTE", "NUM_LT"),
     "later-versions-or-equal": instead("SEMVER_GT", "SEMVER_GTE"),
     "starts-is-contains": instead("STR_STARTS_WITH", "STR_CONTAINS"),
     "before-is-after": instead("DATE_BEFORE", "DATE_AFTER"),
     "unknown-operators-are-known": instead("SEMVER_NEQ", "SEMVER_EQ"),
     "inverted-is-ignored": at(constraints, without("inverted")),
-    "case-counts-always": at(constraints, without("caseInsensitive")),
     "case-never-counts": at(constraints, put(caseInsensitive=True)),
     "first-value-only": at(constraints, first_only("values")),
-    "texts-are-trimmed": of_values("IN NOT_IN STR_CONTAINS", str.strip),
     "numbers-are-whole": of_values(NUMBERS, lambda text: text.partition(".")[0]),
     "dates-without-zone": of_values(DATES, lambda text: text[:19] + "Z"),
     "pre-releases-are-ignored": of_values(VERSIONS, lambda text: text.partition("-")[0]),
-    "versions-may-begin-with-v": of_values(VERSIONS, lambda text: text.removeprefix("v")),
     "networks-are-addresses": of_values("IN_CIDR", lambda text: text.partition("/")[0]),
     "patterns-are-anchored": of_values("REGEX", lambda text: f"^(?:{text})$"),
-    "classes-are-ascii": of_values("REGEX", lambda text: text.replace("\\w", "[A-Za-z0-9_]")),
     # Contexts.
     "truths-as-json-has-them": of_contexts(bool, lambda value: str(value).lower()),
     "fields-are-trimmed": of_contexts(str, str.strip),
-    "fields-are-lowered": of_contexts(str, str.lower),
     "properties-before-fields": Fault(context=properties_first),
-    "no-properties": Fault(context=lambda given: {**given, "properties": {}}),
     "no-environment": Fault(flag_set=lambda made: made._replace(meta={})),
     # Strategies.
     "first-strategy-only": at(flags, first_only("strategies")),
-    "unknown-strategies-are-default": at(
-        strategies, only("name", "unknown-custom", put(name="default"))
-    ),
     "constraints-are-ignored": at(strategies, without("constraints")),
-    "first-constraint-only": at(strategies, first_only("constraints")),
     "first-segment-only": at(strategies, first_only("segments")),
     "rollout-one-percent-too-large": at(
         parameters,
@@ -143,12 +132,9 @@ FAULTS: dict[str, Fault] = {
     "stickiness-is-default": at(parameters, without("stickiness")),
     "group-is-the-flag": at(parameters, without("groupId")),
     "first-user-only": at(parameters, mapped("userIds", lambda text: text.partition(",")[0])),
-    "first-network-only": at(parameters, mapped("IPs", lambda text: text.partition(",")[0])),
     "disabled-is-enabled": at(flags, put(enabled=True)),
     # Variants.
     "weight-shifted": at(flags, shifted("variants", "weight", 10)),
-    "weight-of-strategies-shifted": at(strategies, shifted("variants", "weight", 10)),
-    "variants-of-strategies-are-ignored": at(strategies, without("variants")),
     "overrides-are-ignored": at(variants, without("overrides")),
     "stickiness-of-variants-is-ignored": at(variants, without("stickiness")),
     "payload-is-lost": at(variants, without("payload")),

@@ -99,7 +99,7 @@ _KINDS = {
     "NUM_EQ NUM_GT NUM_GTE NUM_LT NUM_LTE": "fit number odd-number int float text missing",
     "DATE_AFTER DATE_BEFORE": "fit date odd-date datetime text missing",
     "SEMVER_EQ SEMVER_GT SEMVER_GTE SEMVER_LT SEMVER_LTE": "fit version odd-version text missing",
-    "REGEX": "fit text unicode missing",
+    "REGEX": "fit missing",
     "IN_CIDR": "fit address odd-address text missing",
 }
 KINDS = {name: kinds.split() for names, kinds in _KINDS.items() for name in names.split()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from random import Random
 
@@ -162,46 +161,21 @@ def hostile(random: Random, parts: list[str]) -> str:
     return (before + pumped * LENGTH)[:LENGTH] + random.choice(["", "!", "\n", "a", "~"])
 
 
-def test_generated_patterns_mean_the_same_in_python() -> None:
-    """Where both dialects agree, a translated pattern is found exactly where ``re`` finds it."""
-    random = Random(1)
-    translated = 0
-    while translated < 300:
-        pattern, parts = make(random)
-        try:
-            found = matcher(pattern)
-        except UnsupportedError:
-            continue
-        translated += 1
-        reference = re.compile(re.sub(r"\$$", r"\\Z", pattern.replace("$|", r"\Z|")))
-        for _ in range(30):
-            text = "".join(part for part in parts if random.random() < 0.8)
-            text += "".join(random.choices("ab1 -\n@c.", k=random.randint(0, 2)))
-            assert bool(found(text)) is bool(reference.search(text)), (pattern, text)
-
-
 @pytest.mark.campaign
 def test_hostile_texts_take_milliseconds() -> None:
     """Ten kilobytes of hostile input take less than 5 ms for each pattern that is translated."""
     random = Random(2)
-    translated = refused = 0
-    worst = (0.0, "", "")
+    translated = 0
     while translated < TIMED:
         pattern, parts = make(random)
         try:
             found = matcher(pattern)
         except UnsupportedError:
-            refused += 1
             continue
         translated += 1
         for _ in range(8):
             text = hostile(random, parts)
-            taken = min(_time(found, text) for _ in range(3))
-            worst = max(worst, (taken, pattern, text[:40]))
-            assert taken < WORST_S, worst
-    print(
-        f"\n{translated} translated, {refused} refused; worst: {worst[0] * 1e3:.1f} ms, {worst[1:]}"
-    )
+            assert min(_time(found, text) for _ in range(3)) < WORST_S, (pattern, text[:40])
 
 
 def _time(found: object, text: str) -> float:

@@ -259,12 +259,13 @@ def test_segments_that_exclude_each_other() -> None:
 
 
 def unknowable(name: str, *matchers: dict[str, Any], **excluded: Any) -> dict[str, Any]:
-    """Return a rule-based segment with a condition per matcher."""
+    """Return a rule-based segment with a condition per matcher, which excludes eve."""
     conditions = [{"matcherGroup": {"combiner": "AND", "matchers": [one]}} for one in matchers]
+    excluded = {"keys": ["eve"], **excluded}
     return new_rule_based(name) | {"conditions": conditions, "excluded": excluded}
 
 
-EVERYBODY, LARGE, NEW = matcher("ALL_KEYS"), matcher("IN_LARGE_SEGMENT"), matcher("NEW")
+EVERYBODY, NEW = matcher("ALL_KEYS"), matcher("NEW")
 
 
 @pytest.mark.parametrize(
@@ -277,25 +278,17 @@ EVERYBODY, LARGE, NEW = matcher("ALL_KEYS"), matcher("IN_LARGE_SEGMENT"), matche
 )
 @pytest.mark.parametrize("negate", [False, True])
 def test_unsupported_rule_based_segment(segment: dict[str, Any], negate: bool) -> None:
-    """A flag that reaches it, also through another flag, is base.UNSUPPORTED."""
+    """A flag that reaches it, also through another flag, is UNSUPPORTED, but for excluded keys."""
     within = in_segment("r", "IN_RULE_BASED_SEGMENT") | {"negate": negate}
-    segments = {"r": segment, "other": unknowable("other", LARGE)}
+    segments = {"r": segment, "other": unknowable("other", matcher("IN_LARGE_SEGMENT"))}
     conditions = [listed("bob"), rule(within, label="within", on=100)]
     ours = made(
         flag(conditions=conditions), depending("depends", "f"), rule_based_segments=segments
     )
     assert evaluated(ours, key="bob").value == "on"
+    assert evaluated(ours, key="eve").value == ("on" if negate else "off")
     for name in ("f", "depends"):
         assert evaluated(ours, name).error == base.UNSUPPORTED
-
-
-def test_excluded_key_of_an_unsupported_segment() -> None:
-    """An excluded key is not in the segment, whatever its conditions."""
-    within = rule(in_segment("r", "IN_RULE_BASED_SEGMENT"), label="within", on=100)
-    segments = {"r": unknowable("r", NEW, keys=["ada"])}
-    ours = made(flag(conditions=[within]), rule_based_segments=segments)
-    assert evaluated(ours).value == "off"
-    assert evaluated(ours, key="bob").error == base.UNSUPPORTED
 
 
 def test_half_a_character_as_key() -> None:
