@@ -8,8 +8,7 @@ first event.
 from __future__ import annotations
 
 import os
-import threading
-from concurrent.futures import Future, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from botocore.awsrequest import AWSRequest
@@ -36,7 +35,9 @@ def initialize(jobs: Callable[[], Iterable[Job]]) -> None:
     if not os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
         return
     try:
-        done, late = wait([_started(job) for job in jobs()], INIT_S)
+        pool = ThreadPoolExecutor()
+        done, late = wait([pool.submit(job) for job in jobs()], INIT_S)
+        pool.shutdown(wait=False)
         errors = [error for error in (each.exception() for each in done) if error]
         errors += [TimeoutError(f"not done within {INIT_S:g} s")] * bool(late)
     except Exception as error:  # noqa: BLE001 - the first event gets it again, and handles it
@@ -54,17 +55,3 @@ def connect(client: BaseClient) -> None:
     request = AWSRequest(method="GET", url=client.meta.endpoint_url).prepare()
     # Private to botocore, which has no public way to connect without a call.
     client._endpoint.http_session.send(request)  # type: ignore[attr-defined]  # noqa: SLF001
-
-
-def _started(job: Job) -> Future[object]:
-    """Start a job in a thread that does not keep the process alive."""
-    future: Future[object] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(job())
-        except BaseException as error:  # noqa: BLE001 - reported by the waiting thread
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future

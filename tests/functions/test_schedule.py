@@ -67,17 +67,17 @@ def test_order_and_spread_of_checks(
 ) -> None:
     """The longest unchecked source is first, and checks are spread over time."""
     monkeypatch.setattr(sync, "STEP_S", STEP_S)
-    for name in ("a-new", "an-old"):
+    for name in ("z-new", "an-old"):
         prod.put_source(name, "launchdarkly", launchdarkly.url, KEY)
     invoke({"source": "an-old"})
     clock.advance(3600)
     invoke({"source": "prod"})
     begun_ms = int(clock.now() * 1000)
     response = invoke({"schedule": True})
-    assert [each["source"] for each in response] == ["a-new", "an-old", "prod"]
+    assert [each["source"] for each in response] == ["z-new", "an-old", "prod"]
     assert {each["outcome"] for each in response} == {"queued"}
     checks = queued(calls)
-    assert [check["source"] for check in checks] == ["a-new", "an-old", "prod"]
+    assert [check["source"] for check in checks] == ["z-new", "an-old", "prod"]
     for place, check in enumerate(checks):
         assert check["trigger"] == "schedule"
         assert STEP_S * place - 1 < check["delay"] <= STEP_S * (place + 1)
