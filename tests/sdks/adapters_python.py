@@ -24,18 +24,11 @@ LARGE = [f"user-{number}" for number in range(5_000)]
 class Rig(reader_rig.Rig):
     """A source that is published, and its client."""
 
-    def __init__(self, provider: str) -> None:
-        super().__init__(provider=provider)
-
     def renew(self, flags: dict[str, Any], segments: dict[str, Any] | None = None) -> None:
         """Publish these, and let the TTL pass."""
         meta = {"version": 2}  # without it Unleash's engine knows no feature
         self.publish(flags, meta, segments=segments or {})
         self.advance(reader_rig.EXPIRED_S)
-
-    def down(self, *, down: bool) -> None:
-        """Let the store fail, or work again."""
-        self.store.error = reader_rig.DOWN if down else None
 
 
 def launchdarkly() -> dict[str, Any]:
@@ -45,7 +38,7 @@ def launchdarkly() -> dict[str, Any]:
 
     from flagstore.adapters.launchdarkly import SnapshotFeatureStore  # noqa: PLC0415
 
-    rig = Rig("launchdarkly")
+    rig = Rig(provider="launchdarkly")
     store = SnapshotFeatureStore(rig.client)
     value = {"limits": [1, {"deep": 2}]}
     flag = {
@@ -57,12 +50,12 @@ def launchdarkly() -> dict[str, Any]:
     results: dict[str, Any] = {}
     ada = Context.create("ada")
     config = Config("no-key", feature_store=store, use_ldd=True, send_events=False)
-    rig.down(down=True)
+    rig.store.error = reader_rig.DOWN
     with LDClient(config, start_wait=0) as client:
         detail = client.variation_detail("json", ada, "default")
         results["down"] = [detail.value, detail.reason, store.initialized]
         results["all down"] = client.all_flags_state(ada).valid
-        rig.down(down=False)
+        rig.store.error = None
         rig.renew({"json": flag}, {"s": launchdarkly_flags.new_segment("s")})
         results["up"] = store.initialized
         results["kept"] = [store.get(FEATURES, "json") is store.get(FEATURES, "json")]
@@ -93,7 +86,7 @@ def launchdarkly() -> dict[str, Any]:
         results["malformed"] = [detail.value, detail.reason]
         state = client.all_flags_state(ada)
         results["all but malformed"] = [state.valid, sorted(state.to_values_map())]
-    other = Rig("unleash")
+    other = Rig(provider="unleash")
     other.renew({"json": flag})
     results["other"] = _error(lambda: SnapshotFeatureStore(other.client).get(FEATURES, "json"))
     results["threads"] = [thread.name for thread in threading.enumerate()]
@@ -106,9 +99,9 @@ def unleash() -> dict[str, Any]:
 
     from flagstore.adapters.unleash import SnapshotCache, SnapshotClient  # noqa: PLC0415
 
-    rig = Rig("unleash")
+    rig = Rig(provider="unleash")
     results: dict[str, Any] = {}
-    rig.down(down=True)
+    rig.store.error = reader_rig.DOWN
     client = SnapshotClient(rig.client, "shop", environment="production")
     ada = {"userId": "user-1"}
     results["down"] = [
@@ -118,7 +111,7 @@ def unleash() -> dict[str, Any]:
         client.feature_definitions(),
         _error(client.refresh),
     ]
-    rig.down(down=False)
+    rig.store.error = None
     feature = unleash_flags.new_flag("a")
     large = unleash_flags.new_segment(1)
     large["constraints"][0]["values"] = LARGE
@@ -128,7 +121,7 @@ def unleash() -> dict[str, Any]:
     results["changed"] = [client.refresh(), client.refresh(), client.is_enabled("a", ada)]
     rig.renew({"a": feature, "b": feature | {"name": "b"}}, {"1": large})
     results["changed again"] = [client.is_enabled("a", ada), sorted(client.feature_definitions())]
-    rig.down(down=True)
+    rig.store.error = reader_rig.DOWN
     results["stale"] = client.is_enabled("a", ada)
     results["parts"] = len([call for call in rig.store.calls if "chunks" in call])
     cache = SnapshotCache(rig.client)
@@ -144,7 +137,7 @@ def unleash() -> dict[str, Any]:
     cache.destroy()
     results["destroyed"] = [cache.get("etag"), cache.get(FEATURES_URL) is document]
     client.destroy()
-    other = Rig("split")
+    other = Rig(provider="split")
     other.renew({"a": feature})
     results["other"] = _error(SnapshotClient(other.client, "shop").refresh)
     results["threads"] = [thread.name for thread in threading.enumerate()]

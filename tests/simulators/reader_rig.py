@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from flagstore.cache import TTL_S
@@ -16,6 +18,8 @@ from storesync.model import Changes, FlagSet
 from storesync.publisher import Check, Publisher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flagstore.keys import Key, Record
 
 DOWN = StoreUnavailableError("the store is down")
@@ -75,3 +79,18 @@ class Rig:
         found = list(self.store.calls)
         self.store.calls.clear()
         return found
+
+
+def together(count: int, work: Callable[[], Any]) -> list[Any]:
+    """Run it in this many threads at once; return each result or exception."""
+    barrier = threading.Barrier(count)
+
+    def run(_: int) -> Any:
+        barrier.wait(30)
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001 - a result as well
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count), timeout=30))

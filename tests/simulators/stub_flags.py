@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from flagstore.evaluation.base import (
     CONTEXT_INVALID,
     FLAG_NOT_FOUND,
-    KEY_MISSING,
     ContextError,
     Evaluation,
 )
@@ -20,21 +19,16 @@ if TYPE_CHECKING:
 class StubEngine:
     """Returns the evaluations that it was given, and raises RuntimeError for the flag "breaks"."""
 
-    def __init__(self, evaluations: Mapping[str, Evaluation], *, needs_key: bool = False) -> None:
+    def __init__(self, evaluations: Mapping[str, Evaluation]) -> None:
         self.evaluations = evaluations
-        self.contexts: list[Mapping[str, Any]] = []
-        self._needs_key = needs_key
 
     def context(self, given: Mapping[str, Any]) -> Any:
         """Refuse a context that is "bad", fail for one that is "broken"."""
-        self.contexts.append(given)
         if given.get("bad"):
             raise ContextError(CONTEXT_INVALID, "bad")
         if given.get("broken"):
             message = "secret-of-a-user"
             raise RuntimeError(message)
-        if self._needs_key and given.get("key") is None:
-            raise ContextError(KEY_MISSING, "no key")
         return given
 
     def evaluate(self, key: str, context: Any) -> Evaluation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore import Client, keys
+from simulators.reader_rig import together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rigs import AnyRig
 
 
@@ -160,15 +158,3 @@ def test_cold_and_expired_threads(
     assert expired == 1
     assert changed == 2 + in_chunks
     print(f"{HERD} threads: {cold} calls cold, {expired} expired, {changed} after a change")
-
-
-def together(count: int, work: Callable[[], Any]) -> list[Any]:
-    """Run it in this many threads at once; return the results."""
-    barrier = threading.Barrier(count)
-
-    def run(_: int) -> Any:
-        barrier.wait(30)
-        return work()
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count), timeout=30))

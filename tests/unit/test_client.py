@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from flagstore.errors import (
     StoreUnavailableError,
 )
 from flagstore.keys import snapshot_key, state_key
-from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE, Rig
+from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE, Rig, together
 from simulators.reader_store import chunks_of
 from simulators.signals import Interrupted, InterruptedLock, in_child
 
@@ -510,21 +509,6 @@ def test_log_handler_may_call_info() -> None:
 
 
 # -- threads and processes ----------------------------------------------------------------------
-
-
-def together(count: int, work: Callable[[], Any]) -> list[Any]:
-    """Run it in this many threads at once; return each result or exception."""
-    barrier = threading.Barrier(count)
-
-    def run(_: int) -> Any:
-        barrier.wait(10)
-        try:
-            return work()
-        except Exception as error:  # noqa: BLE001 - a result as well
-            return error
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count), timeout=20))
 
 
 def test_fifty_cold_threads_share_one_failure() -> None:

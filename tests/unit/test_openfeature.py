@@ -31,10 +31,10 @@ NO_WORDS = {"ABSENT", "STALE", "TYPE_CHECKING"}
 
 
 class Fixed(StubFlags):
-    """Flags of a provider that refuses a context without a key."""
+    """Flags with these evaluations."""
 
     def __init__(self, provider: str = "launchdarkly", **evaluations: Evaluation) -> None:
-        super().__init__(StubEngine(evaluations, needs_key=True), provider)
+        super().__init__(StubEngine(evaluations), provider)
 
 
 def resolve(flags: StubFlags, kind: str, key: str, default: Any) -> FlagResolutionDetails[Any]:
