@@ -88,18 +88,6 @@ def test_further_changes_cost_their_rows_and_no_request(dynamo_rig: DynamoRig) -
     assert more_units - units <= 4 * 49
 
 
-def test_a_cold_reader_needs_one_get_item_for_a_thousand_flags(dynamo_rig: DynamoRig) -> None:
-    """480 KB of JSON fit into one item."""
-    dynamo_rig.provider = ModelProvider(flags=dict(THOUSAND))
-    dynamo_rig.sync()
-    flags, transport = dynamo_rig.reader()
-    for key, flag in dynamo_rig.provider.flags.items():
-        assert flags[key] == flag
-    assert len(flags) == 1_000
-    assert transport.calls == ["GetItem"]
-    transport.close()
-
-
 @pytest.mark.parametrize(
     ("count", "requests", "reads"),
     [(10, 12, 1), (1_000, 22, 1), pytest.param(10_000, 115, 3, marks=pytest.mark.campaign)],

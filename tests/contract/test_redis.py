@@ -188,14 +188,6 @@ def test_key_of_another_type_fails_before_any_write(redis_server: Server, name: 
     assert dump(redis_server) == before
 
 
-def test_invalid_namespace_is_not_sent(redis_server: Server) -> None:
-    """Names outside of a source's would leave its slot and its rights."""
-    with opened(redis_server) as store:
-        for namespace in ("prod", "prod:", "prod:a:b"):
-            with pytest.raises(ValueError, match="not a namespace"):
-                store.read(Key(namespace, "x"))
-
-
 # -- memory ---------------------------------------------------------------------------------------
 
 

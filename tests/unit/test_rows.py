@@ -207,7 +207,7 @@ def test_row_with_a_fractional_version_is_rewritten() -> None:
     assert record == {"key": "a"}
 
 
-# -- the document; tests/unit/test_unleash_document.py reads it ------------------------------------
+# -- the document ---------------------------------------------------------------------------------
 
 
 def source(provider: str = "unleash", **options: Any) -> Source:
@@ -293,18 +293,6 @@ def test_fingerprint_covers_document_and_layout() -> None:
 
 
 # -- Split's layout -------------------------------------------------------------------------------
-
-
-def test_split_layout_is_used_in_redis_only(rig: Rig) -> None:
-    """Each store's rows replace those of the other layout."""
-    new = split({"a": {"name": "a", "sets": ["s"], "trafficTypeName": "user"}}, "x")
-    rig.follow(new)
-    assert rig.keys() == {"prod:flags/a", "prod:segments/m"}
-    rig.follow(new, store="redis")
-    own = {"split.a", "segment.m", "flagSet.s", "trafficType.user"}
-    assert rig.keys() == {f"prod:SPLITIO/{key}" for key in own}
-    rig.follow(FlagSet("model", {"flags": {}, "segments": {}}), store="redis")
-    assert rig.keys() == set()
 
 
 def test_split_items_of_any_shape_have_rows(rig: Rig) -> None:
