@@ -94,16 +94,8 @@ class Source:
 
         If it differs from the source state's, no ETag is sent and the set counts as changed.
         """
-        shaping: list[Any] = [
-            LAYOUT,
-            self.provider,
-            self.base_url,
-            dict(self.options),
-            self.rows,
-            replicas,
-        ]
-        shaping += [self.native_rows] if self.native_rows else []
-        shaping += ["document"] if self.document else []
+        rows = [self.rows, self.native_rows, self.document]
+        shaping = [LAYOUT, self.provider, self.base_url, dict(self.options), replicas, *rows]
         return sha256(canonical(shaping).encode()).hexdigest()[:16]
 
 
@@ -169,8 +161,7 @@ class ProviderEvent:
 class FlagSet:
     """Everything that the provider's SDK would hold for one environment.
 
-    As fetched from the provider, or as read back from the store. One that was read back has its
-    snapshot record, and loads large segments when they are requested.
+    One that was read back from the store loads large segments when they are requested.
     """
 
     provider: str

@@ -1,9 +1,8 @@
 """One pipeline for every sync request: token, fetch, judge, complete, update the rows.
 
-The order of the calls matters. A fencing token is issued before the fetch, and
-completing a check requires that no other check has completed since. So completed fetches never
-overlap, and nothing older can be published over something newer. An unchanged check has the same
-condition. docs/store-layout.md has the proof; the tests run every interleaving.
+A fencing token is issued before the fetch, and completing a check, unchanged or not, requires that
+no other check has completed since. So completed fetches never overlap, and nothing older can be
+published over something newer. docs/store-layout.md has the proof.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ VERIFY_MS = 3_600_000
 """How often a check sends no ETag, and verifies snapshot record and rows."""
 
 
-class _Again(Exception):  # noqa: N818 - not an error: the loop's own signal
+class _Again(Exception):  # noqa: N818 - not an error
     """Signals the loop to take another fencing token and fetch again."""
 
 
@@ -98,8 +97,6 @@ class Sync:
         Raises:
             ProviderError: no usable response; the published set stays.
             RefusedSetError: the guard refused the set; the published set stays.
-            StoreError: the store failed; readers see a whole set.
-            OutOfTimeError: the deadline ended.
             NotSettledError: other checks completed first, every time.
         """
         self._required = tuple(sorted({name for request in requests for name in request.required}))

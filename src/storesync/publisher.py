@@ -273,7 +273,7 @@ class Publisher:
         condition = Condition(published=published.token, nonce=published.nonce)
         limit_kb = REDIS_KB if self.source.store == "redis" else COMMIT_KB
         try:
-            plan = rows.plan(self.source, flag_set, changed, self.store.scan, published.token)
+            plan = rows.plan(self.source, flag_set, changed, self.store, published.token)
             *groups, last = commits(plan.writes, limit_kb)
             for group in groups:
                 self.store.commit(self.source.name, condition, {}, group)

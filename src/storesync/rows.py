@@ -35,16 +35,10 @@ from storesync.store import Delete, Put, Write, record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import Protocol
 
     from flagstore.keys import Record
     from storesync.model import Changes, FlagSet, Source
-
-    class Scan(Protocol):
-        """Yields the records of one namespace whose keys start with a prefix."""
-
-        def __call__(self, namespace: str, prefix: str = "") -> Iterator[Record]:
-            """Read the store."""
+    from storesync.store import Store
 
 
 VERSIONS = range(2**53)
@@ -67,14 +61,16 @@ class RowPlan:
     """``section/key`` of rows that are too large to store; their last good row stays."""
 
 
-def plan(source: Source, new: FlagSet, changed: Changes | None, scan: Scan, token: int) -> RowPlan:
+def plan(
+    source: Source, new: FlagSet, changed: Changes | None, store: Store, token: int
+) -> RowPlan:
     """Plan the rows and the document of a source.
 
     Rows stay when they are turned off, since another writer may maintain them. A document is
     removed. With ``changed``, the rows are known to show the previous set; without, all stored rows
     are compared.
     """
-    name, in_split_layout = source.name, source.native_rows == "split"
+    name, scan, in_split_layout = source.name, store.scan, source.native_rows == "split"
     plans = []
     if source.rows and in_split_layout:
         prefixes = DERIVED if changed is not None else ("",)
@@ -89,7 +85,7 @@ def plan(source: Source, new: FlagSet, changed: Changes | None, scan: Scan, toke
         else:
             plans.append(plan_whole(name, new, present, token))
     if source.document or changed is None:
-        plans.append(_document(source, new, scan, token, whole=changed is None))
+        plans.append(_document(source, new, store, token, whole=changed is None))
     if changed is None and source.store == "redis" and not in_split_layout:
         # Split's SDKs would keep reading them.
         plans.append(RowPlan(tuple(Delete(_key(row)) for row in scan(split_namespace(name)))))
@@ -107,10 +103,10 @@ def _split(*names: str) -> list[tuple[str, str]]:
     return [(section, key) for section, _, key in (name.partition("/") for name in names)]
 
 
-def _document(source: Source, new: FlagSet, scan: Scan, token: int, *, whole: bool) -> RowPlan:
+def _document(source: Source, new: FlagSet, store: Store, token: int, *, whole: bool) -> RowPlan:
     """Plan the document; with *whole*, compare it with the stored one."""
     place = document_key(source.name)
-    present = {_key(row): row.get("item") for row in scan(place.namespace)} if whole else {}
+    present = {_key(row): row.get("item") for row in store.scan(place.namespace)} if whole else {}
     # A version that is rolled back to may be another provider's.
     if not (source.document and new.provider == "unleash"):
         return RowPlan(tuple(map(Delete, present)))

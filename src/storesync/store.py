@@ -1,8 +1,7 @@
-"""The interface of a store. It is small, so that all rules of publishing are in one place.
+"""The interface of a store.
 
 Every change that readers can see goes through :meth:`Store.commit`: one atomic step, with a
-condition on the source state. The publisher decides which condition guards which step; a store only
-has to be atomic.
+condition on the source state. The publisher decides which condition guards which step.
 """
 
 from __future__ import annotations

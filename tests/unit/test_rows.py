@@ -223,7 +223,7 @@ class Rig:
 
     def follow(self, new: FlagSet, changed: Changes | None = None, **options: Any) -> rows.RowPlan:
         """Write the rows of one publication."""
-        plan = rows.plan(source(new.provider, **options), new, changed, self.store.scan, 7)
+        plan = rows.plan(source(new.provider, **options), new, changed, self.store, 7)
         self.store.commit("prod", Condition(), {}, plan.writes)
         return plan
 

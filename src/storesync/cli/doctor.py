@@ -198,7 +198,7 @@ def check_store(operator: Operator, source: Source) -> Iterator[Finding]:
         if record.get("token") != state.published:
             message = f"replica {number} of the snapshot record differs"
             yield Finding(PROBLEM, "store", message, remedy)
-    plan = rows.plan(source, stored, None, store.scan, state.published)
+    plan = rows.plan(source, stored, None, store, state.published)
     if plan.writes:
         message = f"{len(plan.writes)} rows differ from the snapshot"
         yield Finding(PROBLEM, "rows", message, remedy)

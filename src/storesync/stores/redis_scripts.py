@@ -1,9 +1,8 @@
 """The steps of the Redis store: Lua scripts, each of which Redis runs as one atomic step.
 
-Writes of a script stay even if a later command fails, so each script checks first for everything
-that could fail. That is:
+Writes of a script stay even if a later command fails, so everything that could fail comes first:
 
-- a key of flagstore's that holds another type: checked first;
+- a key of flagstore's that holds another type is checked for;
 - full memory: Redis refuses only a script's first write, and only if that can take memory. So
   writes that take memory come before those that free it;
 - missing rights: :data:`PROBE` tries every command once, on separate keys.
