@@ -305,9 +305,7 @@ class ProviderContract:
         """A removal is reached when the flag is gone, and not before."""
         key = next(iter(server.flags()))
         server.lag(requests=1)
-        required = self.required_after(
-            server, lambda: server.remove_flag(key, archive=True), **self.options
-        )
+        required = self.required_after(server, lambda: server.remove_flag(key), **self.options)
         assert required
         assert not all(self._satisfied(text, self.set_of(server)) for text in required)
         assert all(self._satisfied(text, self.set_of(server)) for text in required)

@@ -47,7 +47,7 @@ class Altering(MutatingHttp):
         self._alter = alter
 
     def get(self, url: str, headers: Any, **more: Any) -> HttpResponse:
-        """Response at once."""
+        """Return the response, altered if it brings flags."""
         response = super().get(url, headers, **more)
         if not any(path in url for path in DOCUMENTS):
             return response
@@ -64,7 +64,7 @@ class Replaying(MutatingHttp):
         self._kept: dict[str, HttpResponse] = {}
 
     def get(self, url: str, headers: Any, **more: Any) -> HttpResponse:
-        """Response at once."""
+        """Return the first response to this request."""
         if url not in self._kept:
             self._kept[url] = super().get(url, headers, **more)
         return self._kept[url]

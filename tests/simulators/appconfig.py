@@ -102,9 +102,8 @@ class AppConfigSimulator(ProviderServer):
             self._definitions.setdefault(key, definition(key))
             return self._deploy_at_once()
 
-    def remove_flag(self, key: str, *, archive: bool = True) -> int:
+    def remove_flag(self, key: str) -> int:
         """Delete a flag and deploy that."""
-        del archive
         with self.lock:
             del self._values[key]
             self._definitions.pop(key, None)

@@ -99,7 +99,7 @@ class LaunchDarklySimulator(ProviderServer):
             return int(segment["version"])
 
     def remove_segment(self, key: str) -> None:
-        """Delete a segment and sync request."""
+        """Delete a segment and send its webhook."""
         with self.lock:
             del self._segments[key]
             self._publish()

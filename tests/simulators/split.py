@@ -56,9 +56,10 @@ class SplitSimulator(ProviderServer):
         numbers = [item["changeNumber"] for item in (self._flags | self._rule_based).values()]
         self._number = max([START, *numbers])
         self._till = self._rb_till = self._number
-        self._segments: dict[str, tuple[_Change, ...]] = {}
+        self._segments: dict[str, tuple[int, list[str]]] = {}
+        """Change number and sorted keys, by name."""
         for name, keys in (segments or {}).items():
-            self._log(name, keys, ())
+            self._segments[name] = (self._next(), sorted(set(keys)))
         self._publish()
 
     @property
@@ -74,9 +75,8 @@ class SplitSimulator(ProviderServer):
             before = self._flags.get(name)
             return self._put({**(before or new_flag(name)), "status": "ACTIVE", **fields}, before)
 
-    def remove_flag(self, name: str, *, archive: bool = True) -> int:
-        """Archive or delete a flag: SDKs are told the same."""
-        del archive
+    def remove_flag(self, name: str) -> int:
+        """Archive or delete a flag: SDKs get the same response."""
         with self.lock:
             before = self._flags[name]
             return self._put({**before, "status": "ARCHIVED"}, before)
@@ -84,7 +84,8 @@ class SplitSimulator(ProviderServer):
     def set_segment(self, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> int:
         """Change or create a segment and return its change number. No webhook tells of it."""
         with self.lock:
-            self._log(name, add, remove)
+            keys = {*self._segments.get(name, (0, ()))[1], *add} - {*remove}
+            self._segments[name] = (self._next(), sorted(keys))
             self._publish()
             return self._number
 
@@ -108,8 +109,7 @@ class SplitSimulator(ProviderServer):
 
     def segments(self) -> dict[str, list[str]]:
         """Return the newest keys of each segment, sorted."""
-        logs = self.newest()["segments"]
-        return {name: sorted(_net(log, _BEGINNING)[0]) for name, log in logs.items()}
+        return {name: keys for name, (_, keys) in self.newest()["segments"].items()}
 
     def _put(self, flag: Mapping[str, Any], before: Mapping[str, Any] | None) -> int:
         self._till = self._next()
@@ -120,10 +120,6 @@ class SplitSimulator(ProviderServer):
             told = event(changed, environment=self.environment, previous=before)
             self.send(self._webhook, {"content-type": "application/json"}, compact(told), _TRIES)
         return self._till
-
-    def _log(self, name: str, add: Iterable[str], remove: Iterable[str]) -> None:
-        change = (self._next(), tuple(add), tuple(remove))
-        self._segments[name] = (*self._segments.get(name, ()), change)
 
     def _next(self) -> int:
         self._number += 1
@@ -198,16 +194,10 @@ class SplitSimulator(ProviderServer):
     def _segment_changes(self, name: str, query: Mapping[str, str]) -> FetchResult:
         since = int(query["since"])
         with self.lock:
-            log = (self._edge or self.newest())["segments"].get(name, ())
-        due = [change for change in log if change[0] > since]
-        added, removed = _net(due, since)
-        told = {
-            "name": name,
-            "added": list(added),
-            "removed": list(removed),
-            "since": since,
-            "till": due[-1][0] if due else since,
-        }
+            state = self._edge or self.newest()
+        number, keys = state["segments"].get(name, (since, []))
+        added = keys if since == _BEGINNING else []  # changes since then are asked by nobody
+        told = {"name": name, "added": added, "removed": [], "since": since, "till": number}
         return 200, compact(told), {}
 
     def document(self) -> bytes:
@@ -222,22 +212,6 @@ class SplitSimulator(ProviderServer):
         state = self.newest()
         ff = {"d": [], "s": _BEGINNING, "t": state["till"]}
         return compact({"ff": ff, "rbs": {"d": [], "s": _BEGINNING, "t": state["rb_till"]}})
-
-
-_Change = tuple[int, tuple[str, ...], tuple[str, ...]]
-"""One change of a segment: its number, the keys added and those removed."""
-
-
-def _net(log: Iterable[_Change], since: int) -> tuple[dict[str, None], dict[str, None]]:
-    """Return the keys that changes add and remove in the end, in order."""
-    added: dict[str, None] = {}
-    removed: dict[str, None] = {}
-    for _number, add, remove in log:
-        for keys, here, there in ((add, added, removed), (remove, removed, added)):
-            for key in keys:
-                here[key] = None
-                there.pop(key, None)
-    return added, {} if since == _BEGINNING else removed
 
 
 def _active(items: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,12 +69,11 @@ class UnleashSimulator(ProviderServer):
                 return self._event("feature-strategy-update", name, of_environment=True)
             return self._event("feature-metadata-updated", name)
 
-    def remove_flag(self, name: str, *, archive: bool = True) -> int:
-        """Archive a flag: SDKs no longer see it. Deleting for good is a second event."""
+    def remove_flag(self, name: str) -> int:
+        """Archive a flag: SDKs no longer see it."""
         with self.lock:
             del self._flags[name]
-            number = self._event("feature-archived", name)
-            return number if archive else self._event("feature-deleted", name)
+            return self._event("feature-archived", name)
 
     def set_segment(self, identifier: int, **fields: Any) -> int:
         """Change or create a segment, send its webhook, and return the event's number."""
@@ -84,12 +83,6 @@ class UnleashSimulator(ProviderServer):
             self._segments[str(identifier)] = segment
             kind = "segment-created" if before is None else "segment-updated"
             return self._event(kind, None, data=segment, counts=before is not None)
-
-    def remove_segment(self, identifier: int) -> int:
-        """Delete a segment and sync request."""
-        with self.lock:
-            segment = self._segments.pop(str(identifier))
-            return self._event("segment-deleted", None, data=segment, counts=False)
 
     # -- serving --------------------------------------------------------------------------------
 
