@@ -1,8 +1,4 @@
-"""A store in memory with the atomic steps of the real ones, for models, races and `make invoke`.
-
-Before each step it calls ``step(name)``, where a test's scheduler can switch to another sync or
-kill this one.
-"""
+"""A store in memory with the atomic steps of the real ones, for models, races and `make invoke`."""
 
 from __future__ import annotations
 
@@ -24,22 +20,22 @@ if TYPE_CHECKING:
     from storesync.stores import OpenStore
 
 
-def no_step(_name: str) -> None:
-    """Do nothing between the steps."""
-
-
 class MemoryStore:
-    """Implements :class:`storesync.store.Store` on a dict that several instances share."""
+    """Implements :class:`storesync.store.Store` on a dict that several instances share.
+
+    Before each step it calls ``step(name)``, where a test can switch to another sync or kill this.
+    """
+
+    resent = 0
+    """As the other stores count; this one never sends anything again."""
 
     def __init__(
         self,
         records: dict[Key, Record] | None = None,
-        step: Callable[[str], None] = no_step,
+        step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.records = {} if records is None else records
         self._step = step
-        self.resent = 0
-        """As the other stores count; this one never sends anything again."""
 
     def state(self, source: str) -> SourceState:
         """Return the source state."""
