@@ -384,25 +384,16 @@ def compare(
             continue
         if reached and expected != "none":
             tally.reached[reached] += 1
-        tally.outcomes[outcome_of(made.flags.get(name), expected)] += 1
+        tally.outcomes[outcome_of(expected)] += 1
         yield (context, made.flags.get(name)), expected, given
 
 
-def outcome_of(flag: dict[str, Any] | None, expected: Any) -> str:
-    """Return the name of the reference's outcome."""
-    if flag is None or expected == "none" or not flag["enabled"]:
+def outcome_of(expected: Any) -> str:
+    """Return the name under which a result of the reference is counted."""
+    if expected == "none":
         return "default"
     on, _, variant, _ = expected
-    if variant != "disabled":
-        return "variant"
-    if not on:
-        return "off"
-    plain = [one for one in flag["strategies"] if one["name"] == "default"]
-    if not flag["strategies"] or any(
-        not one.get("constraints") and not one.get("segments") for one in plain
-    ):
-        return "fallthrough"
-    return "on"
+    return "variant" if variant != "disabled" else "on" if on else "off"
 
 
 if __name__ == "__main__":
