@@ -89,11 +89,13 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def test_parameters(template: Template) -> None:
-    """Each is described, bounded and in a group of the console; a deployment needs none of them."""
+    """Each is described, bounded, used and in a group of the console, and has a valid default."""
     assert len(template["Parameters"]) <= MOST_PARAMETERS
     groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     grouped = [name for group in groups for name in group["Parameters"]]
     assert sorted(grouped) == sorted(template["Parameters"])
+    used = " ".join(texts([template["Resources"], template["Conditions"]]))
+    assert [name for name in grouped if not re.search(rf"\b{name}\b", used)] == []
     for name, parameter in template["Parameters"].items():
         default = parameter["Default"]
         assert parameter["Description"], name
