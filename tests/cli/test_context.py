@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 from botocore.exceptions import ClientError
@@ -28,35 +29,24 @@ REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
-class Formation:
-    """A CloudFormation with one stack, of flagstore's template."""
-
-    def __init__(self) -> None:
-        template = read_template()
-        self.stack = {
-            "Outputs": [
-                {"OutputKey": name, "OutputValue": f"its {name}"} for name in template["Outputs"]
-            ],
-            "Parameters": [
-                {"ParameterKey": name, "ParameterValue": str(each["Default"])}
-                for name, each in template["Parameters"].items()
-            ],
-        }
-
-    def describe_stacks(self, **_: str) -> dict[str, Any]:
-        """Return the stack."""
-        return {"Stacks": [self.stack]}
-
-
 def test_stack_describes_the_deployment() -> None:
     """By its outputs and parameters; a stack of another application is not used."""
-    formation = Formation()
+    template = read_template()
+    stack = {
+        "Outputs": [
+            {"OutputKey": name, "OutputValue": f"its {name}"} for name in template["Outputs"]
+        ],
+        "Parameters": [
+            {"ParameterKey": name, "ParameterValue": str(each["Default"])}
+            for name, each in template["Parameters"].items()
+        ],
+    }
+    formation = Mock(**{"describe_stacks.return_value": {"Stacks": [stack]}})
     found = deployment_from_stack("shop", formation)
     assert (found.name, found.prefix, found.replicas) == ("stack shop", "/flagstore", 1)
-    assert (found.table, found.queue_url, found.dlq_url, found.sync_function) == (
-        *("its TableName", "its QueueUrl", "its DlqUrl", "its SyncFunctionName"),
-    )
-    formation.stack["Outputs"] = []
+    parts = (found.table, found.queue_url, found.dlq_url, found.sync_function)
+    assert parts == ("its TableName", "its QueueUrl", "its DlqUrl", "its SyncFunctionName")
+    stack["Outputs"] = []
     with pytest.raises(CommandError, match="not a flagstore stack"):
         deployment_from_stack("shop", formation)
 

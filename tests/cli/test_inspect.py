@@ -1,4 +1,4 @@
-"""Commands that change nothing: status, get, diff, doctor."""
+"""Commands that change nothing: status, get, diff, doctor; and wrong arguments of any command."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from flagstore.keys import Key, snapshot_key, state_key
 if TYPE_CHECKING:
     from simulators.launchdarkly import LaunchDarklySimulator
     from tests.cli.rig import Rig
+
+ADD = ("source", "add")
 
 pytestmark = pytest.mark.usefixtures("prod")
 
@@ -86,6 +88,11 @@ def test_get_evaluates_a_context(rig: Rig, prod: LaunchDarklySimulator) -> None:
         (("sync", "prod", "--verify", "--remote"), 2, "cannot be combined"),
         (("sync", "prod", "--remote"), 4, "FLAGSTORE_SYNC_FUNCTION"),
         (("nonsense",), 2, "No such command"),
+        ((*ADD, "u"), 2, "missing options: --provider"),
+        ((*ADD, "u", "--provider", "unleash"), 2, "missing options: --base-url, --key-file"),
+        ((*ADD, "u", "--provider", "unleash", "--key-file", "/dev/null"), 2, "/dev/null is empty"),
+        ((*ADD, "--", "Prod"), 2, "is not a valid source name"),
+        ((*ADD, "--", "a" * 49), 2, "is not a valid source name"),
     ],
 )
 def test_wrong_arguments(rig: Rig, arguments: tuple[str, ...], code: int, text: str) -> None:

@@ -62,26 +62,6 @@ def test_add_appconfig(rig: Rig, prod: LaunchDarklySimulator) -> None:
     assert (done.code, "webhook" in done.out) == (0, False)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "text"),
-    [
-        (("prod",), 2, "missing options: --provider"),
-        (("prod", "--provider", "unleash"), 2, "missing options: --base-url, --key-file"),
-        (
-            ("prod", "--provider", "launchdarkly", "--key-file", "/dev/null"),
-            2,
-            "/dev/null is empty",
-        ),
-        (("--", "Prod"), 2, "is not a valid source name"),
-        (("--", "a" * 49), 2, "is not a valid source name"),
-    ],
-)
-def test_wrong_options(rig: Rig, arguments: tuple[str, ...], code: int, text: str) -> None:
-    """All that is missing is named at once."""
-    done = rig.run("source", "add", *arguments)
-    assert (done.code, text in done.err) == (code, True), done
-
-
 def test_nothing_is_written_after_an_error(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
     """A rejected key, and wrong fields, all at once; --no-check skips the check of the key."""
     wrong = ("--key-file", rig.file("wrong", "sdk-wrong-key-000"))
