@@ -30,11 +30,9 @@ def check(
 ) -> None:
     """Compare a flag set with earlier ones, each named for the message ("the published set").
 
-    A set is refused if it has no flags left, or has lost more than ``max(10, 30 %)`` of its
-    flags, of its segments, or of the members of one segment that still exists.
-
     Raises:
-        RefusedSetError: names what is missing, and the digest that an operator may allow.
+        RefusedSetError: it has no flags left, or has lost more than ``max(10, 30 %)`` of its flags,
+            of its segments, or of the members of one segment that still exists.
     """
     segments = new.sections.get("segments", {})
     for when, old in olds:

@@ -104,14 +104,13 @@ def roll_back(
 def unpin(source: str, store: Store, clock: Clock) -> bool:
     """End the pin; return whether there was one. The caller requests a sync of the source.
 
-    While a source is pinned, no check completes, so the fencing token identifies the pin.
-
     Raises:
         ConditionFailedError: if the source was rolled back meanwhile: that pin stays.
     """
     state = store.state(source)
     if state.removed or not state.pinned:
         return False
+    # No check completes while a source is pinned, so the fencing token identifies the pin.
     condition = Condition(token=state.token, check_nonce=state.check_nonce)
     store.commit(source, condition, {"pinned": None})
     return state.pinned > now_ms(clock)
@@ -158,11 +157,7 @@ def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False
 
 
 def _purge(source: str, store: Store, condition: Condition) -> None:
-    """Delete history, chunks and rows, as long as the tombstone exists.
-
-    Raises:
-        ConditionFailedError: if the source was restored meanwhile.
-    """
+    """Delete history, chunks and rows, as long as the tombstone exists."""
     namespaces = (
         *keys.row_namespaces(source),
         keys.split_namespace(source),
@@ -184,8 +179,7 @@ def _purge(source: str, store: Store, condition: Condition) -> None:
 def restore_source(source: str, store: Store) -> bool:
     """Remove a tombstone before a source of that name is configured; return whether one existed.
 
-    This takes a fencing token: a purge that is under way stops before it deletes what the restored
-    source writes.
+    The fencing token that this takes stops a purge that is under way.
 
     Raises:
         ConditionFailedError: if the source was changed meanwhile.

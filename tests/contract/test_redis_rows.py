@@ -125,17 +125,6 @@ def test_records_are_read_back(redis_server: Server) -> None:
         assert list(store.scan("prod:$inited")) == []
 
 
-def test_mark_is_written_last(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a set of several commits: while rows are missing, there is no mark."""
-    rig.provider.flags = {f"f{n}": {"key": f"f{n}", "version": 1} for n in range(250)}
-    seen: list[tuple[Any, Any]] = []
-    admin = rig.server.admin
-    watch(monkeypatch, lambda _: seen.append((admin.hlen("{prod}:features"), admin.exists(MARKER))))
-    rig.sync()
-    assert {marked for number, marked in seen if 0 < number < 250} == {0}
-    assert seen[-1] == (250, 1)
-
-
 def test_changed_and_removed_rows(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unchanged check, hourly or not, writes none; a hash without fields disappears."""
     rig.provider.flags["without"] = {"key": "without", "version": True}

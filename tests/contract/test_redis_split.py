@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contract.test_redis import dump
-from contract.test_redis_rows import HOUR_S, own, put_keys, watch
+from contract.test_redis_rows import HOUR_S, own, watch
 from contract.test_redis_rows import rows as launchdarkly_rows
 from rigs import RedisRig
 from simulators.provider import ModelProvider
@@ -149,20 +149,6 @@ def test_empty_attribute_becomes_null(rig: RedisRig) -> None:
 
 
 # -- what a sync writes ---------------------------------------------------------------------------
-
-
-def test_only_changed_rows_are_written(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One changed flag is one row; an unchanged check, hourly or not, writes none."""
-    rig.sync()
-    written: list[str] = []
-    watch(monkeypatch, lambda writes: written.extend(put_keys(writes)))
-    rig.sync()
-    rig.sync(step_s=HOUR_S)
-    assert written == []
-    rig.provider.change(a={**rig.provider.flags["a"], "killed": True})
-    rig.sync()
-    assert written == ["split.a"]
-    assert rows(rig) == required(rig.provider)
 
 
 def test_order_of_writes(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:

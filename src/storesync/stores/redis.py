@@ -93,8 +93,7 @@ class RedisStore:
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page.
 
-        Rows in flagstore's layout that belong in LaunchDarkly's follow as bare keys, so that a
-        comparison of rows moves or removes them.
+        Rows in flagstore's layout that belong in LaunchDarkly's follow as bare keys, to be moved.
         """
         if _is_plain(namespace):
             yield from self._plain_rows(namespace, prefix)
@@ -289,7 +288,7 @@ def _native_action(write: Put | Delete) -> Action:
 
 
 def _native_row(namespace: str, field: bytes, value: bytes) -> Record:
-    """Return the record of a field, as it was put; its version is the item's own."""
+    """Return the record of a field, as it was put."""
     item = _decode(value)
     row: Record = {"namespace": namespace, "key": _decode(field), "item": item}
     try:
