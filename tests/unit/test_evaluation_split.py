@@ -291,6 +291,20 @@ def test_unsupported_rule_based_segment(segment: dict[str, Any], negate: bool) -
         assert evaluated(ours, name).error == base.UNSUPPORTED
 
 
+def test_key_that_an_excluded_segment_excludes() -> None:
+    """It ends the search, as in the SDK: the segments after that one exclude nothing."""
+    later = [{"name": "other", "type": "rule-based"}, {"name": "s", "type": "standard"}]
+    segments = {
+        "r": unknowable("r", EVERYBODY, segments=later),
+        "other": unknowable("other", EVERYBODY, keys=["ada"]),
+    }
+    within = rule(in_segment("r", "IN_RULE_BASED_SEGMENT"), label="within", on=100)
+    keys = {"s": {"name": "s", "keys": ["ada"]}}
+    ours = made(flag(conditions=[within]), rule_based_segments=segments, segments=keys)
+    assert evaluated(ours).value == "on"
+    assert evaluated(ours, key="bob").value == "off"
+
+
 def test_half_a_character_as_key() -> None:
     """A key that has no bytes is an error only where it is hashed."""
     ours = made(flag("whole"), flag("half", conditions=[rollout(on=50, off=50)]))
