@@ -135,6 +135,7 @@ class Life(Race):
             (snapshot_record.token if snapshot_record else 0) == after.published,
             "snapshot record and source state differ",
         )
+        self.hold(after.token >= before.token, "completed fencing tokens went back")
         if not after.published:
             return
         self.hold(after.published >= before.published, "published fencing tokens went back")
