@@ -187,39 +187,3 @@ def test_published_evaluations(
 ) -> None:
     """Each asserted evaluation, or the Python SDK's where it disagrees."""
     assert evaluated(published, name, key=key, **attributes) == expected
-
-
-def test_published_configuration(published: Items) -> None:
-    """A treatment has its configuration as a string, or none."""
-    ours = engine(published, EngineConfig(lambda: 0.0, lambda: 0.5))
-    config = '{"color":"brown","dimensions":{"height":12,"width":14},"text":{"inner":"click me"}}'
-    context = ours.context({"key": "a_key"})
-    assert ours.evaluate("split_with_config", context).config == config
-    context = ours.context({"key": "a_key", "group": "value_without_config"})
-    assert ours.evaluate("split_with_config", context).config is None
-
-
-def test_responses_of_the_sync_tools() -> None:
-    """Every flag of the recorded responses evaluates: to a treatment that it has."""
-    responses = json.loads(text("sync-tools-responses.json"))
-    flags: dict[str, Any] = {}
-    rule_based: dict[str, Any] = {}
-    for response in responses["splitChanges"]:
-        flags.update((flag["name"], flag) for flag in response["ff"]["d"])
-        rule_based.update((each["name"], each) for each in response.get("rbs", {}).get("d") or ())
-    keys: dict[str, set[str]] = {}
-    for page in responses["segmentChanges"]:
-        keys[page["name"]] = keys.get(page["name"], set()) | set(page["added"])
-        keys[page["name"]] -= set(page["removed"])
-    items = Items(
-        flags=flags,
-        rule_based_segments=rule_based,
-        segments={name: {"name": name, "keys": sorted(found)} for name, found in keys.items()},
-    )
-    assert len(flags) == 5
-    for name, flag in flags.items():
-        known = {flag["defaultTreatment"]} | {
-            part["treatment"] for each in flag["conditions"] for part in each["partitions"]
-        }
-        found = {evaluated(items, name, key=f"user-{number}") for number in range(100)}
-        assert found <= known, name
