@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from contract.store_contract import FLOOR, LATER, record
 from flagstore.errors import ConfigurationError as ReaderConfigurationError
@@ -400,6 +400,19 @@ def test_unreachable_server_ends_with_the_deadline() -> None:
         with pytest.raises(OutOfTimeError):
             store.state("prod")
     assert clock.monotonic() - begun < 5
+
+
+def test_error_that_quotes_the_password_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server without AUTH quotes its arguments; not even the cause shows them."""
+
+    def refuse(*_command: Any) -> None:
+        raise ResponseError("unknown command 'AUTH', with args beginning with: 'user' 'secret' ")
+
+    with open_redis("redis://127.0.0.1:1") as client:
+        monkeypatch.setattr(client, "execute_command", refuse)
+        with pytest.raises(StoreError, match="unknown command") as failed:
+            RedisStore(client, Deadline(FakeClock(), random.Random(1), 30)).state("prod")
+    assert "secret" not in f"{failed.value} {failed.value.__cause__}"
 
 
 @pytest.mark.parametrize(
