@@ -210,9 +210,10 @@ def test_list_reads_no_secret(rig: Rig) -> None:
     """Works without the credentials parameter; without sources it names the command to add one."""
     for command in (("source", "list"), ("status",)):
         assert "storesync source add" in rig.run(*command).out
-    rig.put_parameter("sources/prod", {"provider": "launchdarkly"})
+    rig.put_parameter("sources/prod", {"provider": "launchdarkly", "options": {"filter": "\ud800"}})
     (found,) = rig.json("source", "list")["sources"]
     assert (found["source"], found["provider"]) == ("prod", "launchdarkly")
+    assert "filter=\\ud800" in rig.run("source", "list").out
 
 
 def test_removed_source_publishes_nothing(rig: Rig, prod: LaunchDarklySimulator) -> None:

@@ -319,6 +319,15 @@ def test_region(server: AppConfigSimulator, role: pytest.MonkeyPatch) -> None:
         fetch(server, region="us-east-1")
 
 
+def test_credentials_that_cannot_be_read(
+    server: AppConfigSimulator, role: pytest.MonkeyPatch
+) -> None:
+    """They are asked for again, as any provider that does not respond."""
+    role.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(errors.ProviderUnavailableError, match="'prod': PartialCredentialsError"):
+        fetch(server)
+
+
 # -- rights ---------------------------------------------------------------------------------------
 
 

@@ -205,6 +205,8 @@ def test_proxy_with_whole_sets() -> None:
         (using(""), "flag 'a' refers to a segment without a name"),
         (using("\ud800"), "flag 'a' refers to a segment without a name"),
         (changes([], [{"name": "r", "status": "ACTIVE", "conditions": 1}]), "rule-based .* 'r'"),
+        (changes([], [{**new_rule_based("r"), "excluded": []}]), "excluded segments"),
+        (changes([], [{**new_rule_based("r"), "excluded": {"segments": ["s"]}}]), "excluded seg"),
     ],
 )
 def test_malformed_documents(broken: Any, match: str) -> None:

@@ -24,7 +24,7 @@ class Screen:
     def result(self, data: Any, lines: Iterable[str]) -> None:  # noqa: ANN401 - any JSON
         """Print a result: *data* as JSON, or *lines*."""
         for line in [json.dumps(data, indent=2, ensure_ascii=False)] if self.as_json else lines:
-            click.echo(line)
+            click.echo(line.encode("utf-8", "backslashreplace").decode())
 
     def note(self, text: str) -> None:
         """Print a line to stderr, separate from the result."""

@@ -37,6 +37,7 @@ from storesync.errors import (
     CredentialsRefusedError,
     EndpointNotFoundError,
     MalformedResponseError,
+    ProviderUnavailableError,
 )
 from storesync.model import FetchResult, FlagSet, ProviderEvent, Verdict
 from storesync.providers.base import Provider, endpoint, is_key, is_version
@@ -73,6 +74,7 @@ _EVENT_FIELDS = {
 }
 """Options that name a profile, and the fields of an event with their IDs."""
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]+")
+_ERROR = re.compile(r"[A-Za-z]{1,60}")
 _NUMBER = re.compile(r"[0-9]{1,12}")
 _BAD_REQUEST, _NOT_FOUND = 400, 404
 _REFUSED = frozenset({401, 403})
@@ -229,6 +231,7 @@ class _Api:
 
     def __init__(self, source: Source, http: HttpClient, default_base_url: str) -> None:
         import boto3  # noqa: PLC0415 - not for webhooks
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
         self._source = source
         self._http = http
@@ -239,12 +242,18 @@ class _Api:
             raise ConfigurationError(
                 f'source {source.name!r} needs the option "region": none is configured here'
             )
-        credentials = session.get_credentials()
-        if credentials is None:
+        try:
+            credentials = session.get_credentials()
+            frozen = credentials.get_frozen_credentials() if credentials else None
+        except BotoCoreError as error:
+            raise ProviderUnavailableError(
+                f"no AWS credentials for source {source.name!r}: {type(error).__name__}"
+            ) from error
+        if frozen is None:
             raise CredentialsRefusedError(
                 f"no AWS credentials for source {source.name!r}: the function has no role"
             )
-        self._credentials = credentials.get_frozen_credentials()
+        self._credentials = frozen
         base = endpoint(source, default_base_url, "", {}).replace("{region}", self._region)
         self._base = f"{base}/applications/{self._quoted('application')}"
 
@@ -305,7 +314,8 @@ class _Api:
         http = self._http.within(self._end - monotonic())
         response = http.get(self._base + path, signed, allow_http=self._source.allow_http)
         status, name = response.status, self._source.name
-        error = response.headers.get("x-amzn-errortype", "")[:60].partition(":")[0]
+        found = _ERROR.match(response.headers.get("x-amzn-errortype", ""))
+        error = found[0] if found else ""  # nothing else of a response may reach a terminal
         if status in _REFUSED:
             raise CredentialsRefusedError(
                 f"AWS refused appconfig:{action} for source {name!r} with {status} {error}: the "

@@ -161,6 +161,9 @@ class Split(base.Provider):
             optional = conditions is None and kind != "flag"
             for condition in _listed(kind, name, "conditions", [] if optional else conditions):
                 _listed(kind, name, "matchers", _field(condition.get("matcherGroup"), "matchers"))
+            excluded = {} if item.get("excluded") is None else item["excluded"]
+            if not isinstance(excluded, dict) or excluded.get("segments") is not None:
+                _listed(kind, name, "excluded segments", _field(excluded, "segments"))
             for section, key in self.references(kind, item):
                 if section == "segments":
                     if not base.is_key(key):
