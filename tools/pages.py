@@ -99,14 +99,14 @@ def compared() -> str:
     """Return the table that compares flagstore with the alternatives."""
     results = json.loads((DOCS / "benchmarks" / "results.json").read_text(encoding="utf-8"))
     rows = [*_cold(results["P1"]["rows"]), _warm(results["P3"]["rows"]), *_faults()]
-    return table(("", "instead", "flagstore", "measured by"), rows)
+    return table(("", "alternative", "flagstore", "measured by"), rows)
 
 
 def _cold(rows: list[dict[str, str]]) -> Iterator[tuple[str, ...]]:
     """Yield the rows of cold starts: title, and work and peer of each measurement."""
     daemon = "LaunchDarkly's SDK in daemon mode"
     compared = {
-        f"{COLD} of 500, over TLS, 1,769 MB": {
+        f"{COLD} of 500, over TLS, 1,769 MB of memory": {
             daemon: (f"{COLD}, 1769 MB", SDK),
             "UnleashClient": (f"{COLD}, Unleash's flags", "UnleashClient, its own fetch"),
             "Split's SDK on Redis": (f"{COLD}, Split's flags, Redis", "Split's SDK on Redis"),
@@ -167,7 +167,7 @@ def _faults() -> Iterator[tuple[str, ...]]:
     ((_, row),) = _fault(r"250 flags become 210, killed before and after every call that writes")
     theirs = f"LaunchDarkly's store for DynamoDB: {row[0].partition(',')[0]}"
     ours = row[1].partition(" (")[0]
-    yield "the writer dies at any call while 250 flags become 210", theirs, ours, "T28"
+    yield "the writer is killed at some point while 250 flags become 210", theirs, ours, "T28"
 
 
 def _fault(pattern: str) -> list[tuple[re.Match[str], list[str]]]:
