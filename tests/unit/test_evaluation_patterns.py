@@ -73,6 +73,7 @@ def test_patterns_that_rust_refuses(pattern: str) -> None:
             "(?P<a>b)",
             "(?i:a)",
             "a(?i)b",
+            "^(?i)?a",
             "^(?m)a",
             "(?ii)",
         ),

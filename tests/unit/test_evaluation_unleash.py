@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,7 +76,8 @@ def test_random_rollout(issued: float, stickiness: str) -> None:
 def test_random_gradual_rollout(issued: float, number: int) -> None:
     """``gradualRolloutRandom`` is on where 1 + floor(99 r) is less than the percentage."""
     for percentage in (number, number + 1):
-        strategy = {"name": "gradualRolloutRandom", "parameters": {"percentage": str(percentage)}}
+        parameters = {"percentage": f"{percentage:030}"}
+        strategy = {"name": "gradualRolloutRandom", "parameters": parameters}
         one = ask(flag("f", strategy), of=settings(lambda: issued))
         assert one.value is (number < percentage)
 
@@ -144,6 +146,7 @@ def test_flag_that_does_not_compile(given: dict[str, Any]) -> None:
         flag("f", {"name": "flexibleRollout", "parameters": {"rollout": 50}}),
         flag("f", {"name": "default", "segments": ["9"]}),
         flag(variants=[{"name": "a", "weight": -1}]),
+        flag(variants=[{"name": "a", "weight": (1 << 31) - 1}, {"name": "b", "weight": 1}]),
         flag(variants=[{"weight": 1}]),
         flag(dependencies=[{"feature": "g", "enabled": "yes"}]),
     ],
@@ -226,6 +229,19 @@ def test_large_segment_that_cannot_be_read() -> None:
     assert items.asked == asked
 
 
+class Properties(Mapping[str, Any]):
+    """A mapping that is no dictionary, and cannot be joined with one."""
+
+    def __getitem__(self, name: str) -> Any:
+        return {"y": True}[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter("y")
+
+    def __len__(self) -> int:
+        return 1
+
+
 def test_custom_strategy() -> None:
     """A custom strategy gets a copy of its parameters, and a context as UnleashClient gives it."""
     seen: list[tuple[Any, Any]] = []
@@ -237,7 +253,8 @@ def test_custom_strategy() -> None:
 
     given = flag("f", {"name": "mine", "parameters": {"a": "b"}})
     of = settings(strategies={"mine": apply}, app_name="app", environment="env")
-    assert ask(given, {"userId": 5, "x": None, "properties": {"y": True}}, of).value is True
+    for properties in ({"y": True}, Properties()):
+        assert ask(given, {"userId": 5, "x": None, "properties": properties}, of).value is True
     context = {
         "userId": "5",
         "x": "None",
@@ -246,7 +263,7 @@ def test_custom_strategy() -> None:
         "currentTime": "2026-09-21T14:13:20.250000+00:00",
         "properties": {"x": "None", "y": "True"},
     }
-    assert seen == [({"a": "b"}, context)]
+    assert seen == [({"a": "b"}, context)] * 2
     assert given["strategies"][0]["parameters"] == {"a": "b"}
 
 

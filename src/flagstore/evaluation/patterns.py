@@ -246,7 +246,7 @@ class _Parser:
         self._text = text
         self._at = 0
         self._depth = 0
-        start = re.match(r"(\^?)\(\?([ims]+)\)", text)
+        start = re.match(r"(\^(?!\(\?[ims]+\)[*+?{])|)\(\?([ims]+)\)", text)
         flags = start[2] if start else ""
         if start and (len({*flags}) < len(flags) or (start[1] and "m" in flags)):
             raise UnsupportedError("flags")

@@ -70,7 +70,7 @@ class Context(dict[str, str]):
         names = (*FIELDS, *self.given)
         found: dict[str, Any] = {name: self[name] for name in names if self[name] is not None}
         others = {name: value for name, value in self.given.items() if name not in FIELDS}
-        properties = others | (others.pop("properties", None) or {})
+        properties = others | dict(others.pop("properties", None) or {})
         found["properties"] = {name: _text(value) for name, value in properties.items()}
         return found
 

@@ -206,9 +206,9 @@ def _bounds(variants: list[Json], result: Evaluation) -> list[tuple[int, Evaluat
     total = 0
     for variant in variants:
         weight = required(variant, "weight", int)
-        if isinstance(weight, bool) or not 0 <= weight < 1 << 31:
-            raise MalformedError("weight")
         total += weight
+        if isinstance(weight, bool) or weight < 0 or total >= 1 << 31:
+            raise MalformedError("weight")
         payload = optional(variant, "payload", dict)
         if payload is not None:
             payload = {name: required(payload, name, str) for name in ("type", "value")}
@@ -306,7 +306,7 @@ _RULES: dict[str, Callable[[Flag, Mapping[str, str]], Predicate | None]] = {
 
 def _unsigned(text: str | None) -> int | None:
     """Parse a percentage as Rust's ``usize``."""
-    found = re.fullmatch(r"\+?([0-9]{1,19})", text or "")
+    found = re.fullmatch(r"\+?0*([0-9]{1,19})", text or "")
     return int(found[1]) if found else None
 
 
