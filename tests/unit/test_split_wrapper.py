@@ -79,6 +79,7 @@ def test_empty_attribute_name_is_null(rig: WrapperRig) -> None:
     matchers = [matcher("WHITELIST", name, whitelistMatcherData=listed) for name in ("", "plan")]
     flag = {**new_flag("a"), "conditions": [rule(*matchers, label="listed", on=100)]}
     malformed = [None, [{}], [{"matcherGroup": None}], [{"matcherGroup": {"matchers": [{}]}}]]
+    malformed.append([{"matcherGroup": {"matchers": [{"keySelector": "plan"}]}}])
     odd = [{**new_flag(f"m{n}"), "conditions": given} for n, given in enumerate(malformed)]
     rig.publish_flags(flag, *odd)
     group = rig.wrapper.get("SPLITIO.split.a")["conditions"][0]["matcherGroup"]

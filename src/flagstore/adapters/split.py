@@ -138,9 +138,9 @@ class _View:
             return None
         for condition in item.get("conditions") or ():
             for matcher in (condition.get("matcherGroup") or {}).get("matchers") or ():
-                selector = matcher.get("keySelector") or {}
+                selector = matcher.get("keySelector")
                 # This SDK would look up an attribute named ""; Split's others treat it as unset.
-                if selector.get("attribute") == "":
+                if isinstance(selector, dict) and selector.get("attribute") == "":
                     selector["attribute"] = None
         return item
 
