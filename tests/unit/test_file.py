@@ -157,6 +157,7 @@ def test_documents_of_providers(content: Any, provider: str, names: str) -> None
         "null",
         '{"provider": [], "sections": {}}',
         '{"features": 3}',
+        '{"values": [1]}',
         '{"flagValues": {"a": NaN}}',
         '{"flagValues": {"a": 1e400}}',
         "[" * 99_999,

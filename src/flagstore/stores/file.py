@@ -122,7 +122,7 @@ def _read(path: str, token: int, changed_ns: int) -> tuple[SnapshotRecord, Mappi
         with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123 - pathlib costs 6 ms
             found = document(parse(path, file.read()))
         encoded = encode(found.sections, found.meta, token=token)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         message = (
             f"{path} is not a document that flagstore knows ({type(error).__name__}: {error}): it "
             "must be an exported snapshot, or a document of one of the providers"
