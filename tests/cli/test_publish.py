@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,19 @@ def test_refused_set_is_published_once_allowed(rig: Rig, prod: LaunchDarklySimul
     assert done.err.count("- flags/") == 29
     assert rig.json("status")["sources"][0]["counts"]["flags"] == len(prod.flags()) == 2
     assert rig.json("history", "prod")["versions"][0]["allowed"]
+
+
+def test_suspect_set_is_published_at_once(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """`allow` takes the digest that the error names, and no other."""
+    prod.set_flag("new-checkout", prerequisites=[{"key": "missing", "variation": 0}])
+    done = rig.run("sync", "prod")
+    assert (done.code, "`storesync allow prod DIGEST`" in done.err) == (8, True)
+    (digest,) = re.findall("[0-9a-f]{64}", done.err)
+    for wrong in ("0" * 64, digest[:11]):
+        assert rig.run("allow", "prod", wrong, "--yes").code == 9
+    done = rig.run("allow", "prod", digest[:12], "--yes")
+    assert (done.code, "~ flags/new-checkout" in done.err) == (0, True), done
+    assert rig.state().digest == digest
 
 
 def test_rollback_pins_until_it_is_unpinned(rig: Rig, prod: LaunchDarklySimulator) -> None:

@@ -87,6 +87,7 @@ _REMEDIES: tuple[tuple[type[Exception], Exit, str], ...] = (
     ),
     (errors.EndpointNotFoundError, Exit.PROVIDER, "check the source's base_url and options"),
     (errors.ProviderError, Exit.PROVIDER, "the published flags are unchanged; try again later"),
+    (errors.SuspectSetError, Exit.REFUSED, "wait, or run `storesync allow SOURCE DIGEST`"),
     (
         errors.RefusedSetError,
         Exit.REFUSED,

@@ -136,20 +136,23 @@ def _sync_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 
 @command(storesync, "allow")
 @click.argument("name", metavar="SOURCE")
+@click.argument("digest", required=False)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def allow(operator: Operator, *, name: str, yes: bool) -> None:
-    """Publish the flag set that the guard refused last.
+def allow(operator: Operator, *, name: str, digest: str | None, yes: bool) -> None:
+    """Publish a flag set that the guard refused.
 
-    Shows first what would be lost. Nothing is done if the provider has changed since.
+    It is the one that was refused last, or the suspect one with this DIGEST. Shows first what would
+    be lost. Nothing is done if the provider has changed since.
     """
     source, store, state = operator.look_up(name)
-    if not state.refused:
+    wanted = digest or state.refused
+    if not wanted:
         message = f"no refused flag set for {name!r}"
         raise CommandError(Exit.HELD, message, f"`storesync sync {name}` publishes or refuses")
     new = operator.fetch(source)
     found = content_digest(new.sections, new.meta)
-    if found != state.refused:
-        message = f"the provider's flag set is {short(found)}, not {short(state.refused)}"
+    if not found.startswith(wanted) or len(wanted) < len(short(found)):
+        message = f"the provider's flag set is {short(found)}, not {short(wanted)}"
         remedy = f"check `storesync diff {name}`; `storesync sync {name}` publishes or refuses it"
         raise CommandError(Exit.HELD, message, remedy)
     _note_changes(operator, Changes.between(_published(name, store, state), new))
