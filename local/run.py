@@ -127,12 +127,12 @@ def _store(name: str, ca: trustme.CA) -> Iterator[Store]:
 def _stand_in(ca: trustme.CA) -> Iterator[StandIn]:
     """Run the stand-in; add the end of its log to an error."""
     with ExitStack() as stack:
-        with step("stand-in for AWS, over TLS; it checks signatures and policies"):
+        with step("emulator of AWS, over TLS; it checks signatures and policies"):
             stand_in = stack.enter_context(StandIn(auth=True, ca=ca))
         try:
             yield stand_in
         except Exception as error:
-            error.add_note(f"the end of the stand-in's log:\n{stand_in.log()}")
+            error.add_note(f"the end of the emulator's log:\n{stand_in.log()}")
             raise
 
 
@@ -144,7 +144,7 @@ def _deploy(stand_in: StandIn) -> Deployed:
             build(REPOSITORY)
     with step("sam deploy of template.yaml"):
         sam_deploy(REPOSITORY, stand_in, parameters={})
-    with step("repairs of the stand-in's gaps (docs/local.md)"):
+    with step("repairs of the emulator's gaps (docs/local.md)"):
         return connect(stand_in)
 
 
@@ -274,7 +274,8 @@ class Demo:
             "    --cli-binary-format raw-in-base64-out --payload "
             """'{"schedule": true}' /dev/stdout\n"""
             f"The same without TLS: AWS_ENDPOINT_URL={aws.plain_endpoint}\n"
-            f"List what is published in {self.store.title}:\n{self._list_command()}"
+            f"List what is published in {self.store.title}:\n{self._list_command()}\n"
+            f"Read a flag with your own code:\n{self._read_command()}"
         )
         title("Ctrl-C ends it and leaves nothing behind.")
 
@@ -287,6 +288,18 @@ class Demo:
             f"Send a webhook by hand (the secret is {self.secret}):\n"
             f"  curl -i --cacert {self.stand_in.ca_bundle} \\\n"
             f"    {url} -d '{self.provider.example}'{header}\n"
+        )
+
+    def _read_command(self) -> str:
+        if self.store.redis_url:
+            where = f"FLAGSTORE_REDIS_URL={self.store.redis_url}"
+            where += f" FLAGSTORE_REDIS_CA_FILE={self.store.redis_ca_file}"
+        else:
+            where = f"FLAGSTORE_TABLE={self.deployed.table} SSL_CERT_FILE={self.stand_in.ca_bundle}"
+        return (
+            f"  export {where}\n"
+            f"  PYTHONPATH=src .venv/bin/python -c 'import flagstore; "
+            f"""print(flagstore.client("{SOURCE}").enabled("{FLAG}", {{"key": "ada"}}))'"""
         )
 
     def _list_command(self) -> str:

@@ -119,7 +119,7 @@ def temporary(tmp_path: Path) -> Path:
         (
             [],
             [
-                "stand-in for AWS, over TLS",
+                "emulator of AWS, over TLS",
                 "sam build",
                 "sam deploy",
                 "LaunchDarkly with 49 flags",
