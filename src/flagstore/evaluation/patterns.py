@@ -61,7 +61,7 @@ def matcher(pattern: str, *, ignore_case: bool = False) -> Matcher:
         return found
 
     def same_words(text: str) -> object:
-        if not text.isascii() and any(not one.isascii() and _differs(one) for one in text):
+        if not text.isascii() and any(_differs(one) for one in {*text} if not one.isascii()):
             raise UnsupportedError(r"\w or \b with a character that Rust classifies otherwise")
         return found(text)
 
