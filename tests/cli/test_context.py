@@ -15,8 +15,7 @@ from simulators.appconfig import AppConfigSimulator, rich_flags
 from simulators.redis_server import ADMIN, ADMIN_PASSWORD
 from simulators.template import read_template
 from storesync.cli.context import Operator, deployment_from_stack
-from storesync.cli.errors import CommandError, Exit, to_error
-from storesync.cli.screen import Screen
+from storesync.cli.screen import CommandError, Exit, Screen, to_error
 from tests.cli.rig import REPOSITORY
 
 if TYPE_CHECKING:
@@ -44,7 +43,8 @@ def test_stack_describes_the_deployment() -> None:
     formation = Mock(**{"describe_stacks.return_value": {"Stacks": [stack]}})
     found = deployment_from_stack("shop", formation)
     assert (found.name, found.prefix, found.replicas) == ("stack shop", "/flagstore", 1)
-    parts = (found.table, found.queue_url, found.dlq_url, found.sync_function)
+    function = found.require("FLAGSTORE_SYNC_FUNCTION")
+    parts = (found.table, found.queue_url, found.dlq_url, function)
     assert parts == ("its TableName", "its QueueUrl", "its DlqUrl", "its SyncFunctionName")
     stack["Outputs"] = []
     with pytest.raises(CommandError, match="not a flagstore stack"):
@@ -66,7 +66,7 @@ def test_stack_describes_the_deployment() -> None:
         (("status",), {**dict.fromkeys(REGIONS), "AWS_REGION": "eu-west-1"}, 0, ""),
         (("status", "--profile", "nobody"), {}, 5, "nobody"),
         (("status",), dict.fromkeys(KEYS), 5, "sign in to AWS"),
-        (("status",), {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, 6, "cannot be reached"),
+        (("status",), {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, 6, "check the network"),
         (("history", "prod"), {"FLAGSTORE_TABLE": "no-such-table"}, 3, "FLAGSTORE_TABLE"),
         (("sync", "--remote"), {"FLAGSTORE_SYNC_FUNCTION": "no-such"}, 3, "no-such"),
     ],
@@ -106,7 +106,7 @@ def test_redis(rig: Rig, launchdarkly: LaunchDarklySimulator, redis_tls: Server)
     """It must be reachable from this machine; a variable names a private authority."""
     more = ("--store", "redis", "--no-check", "--store-url-file")
     done = rig.add("r", launchdarkly, *more, rig.file("url", "redis://127.0.0.1:1/0"))
-    assert (done.code, "reachable from this machine" in done.err) == (6, True)
+    assert (done.code, "reachable from here" in done.err) == (6, True)
     url = rig.file("url", redis_tls.url(ADMIN, ADMIN_PASSWORD))
     done = rig.add("r", launchdarkly, *more, url)
     assert (done.code, "FLAGSTORE_REDIS_CA_FILE" in done.err) == (6, True), done

@@ -20,8 +20,8 @@ from simulators.memory_store import MemoryStores
 from simulators.recorder import Interrupter
 from simulators.ssm import Ssm
 from storesync import providers, sync
-from storesync.cli.errors import CommandError
 from storesync.cli.parameters import KINDS, AddOptions, SourceParameters, complete, compose
+from storesync.cli.screen import CommandError
 from storesync.config import SyncSettings
 from storesync.errors import ConfigurationError
 from tests.cli.rig import Admin
@@ -350,9 +350,7 @@ def test_key_is_used_with_its_own_provider_and_address() -> None:
         for name, address, key in product(
             (None, *providers.names()), ("", *ADDRESSES), ("", "new")
         ):
-            given = AddOptions(
-                provider=name, base_url=address, key=key, options={}, webhook_options={}
-            )
+            given = AddOptions(provider=name, base_url=address, key=key)
             stated = providers.get(name) if name else None
             try:
                 after = sent(compose(complete(given, before, None), before))

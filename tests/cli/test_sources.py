@@ -65,12 +65,11 @@ def test_add_appconfig(rig: Rig, prod: LaunchDarklySimulator) -> None:
 def test_nothing_is_written_after_an_error(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:
     """A rejected key, and wrong fields, all at once; --no-check skips the check of the key."""
     wrong = ("--key-file", rig.file("wrong", "sdk-wrong-key-000"))
-    short = ("--secret-file", rig.file("short", "x"), "--method", "url")
     binary = rig.folder / "binary"
     binary.write_bytes(b"\xff\xfe\x00")
     for more, code, texts in (
         (wrong, 7, ["nothing was written", "--no-check"]),
-        (short, 4, ['"method" must be one of signature', "16 characters", "nothing was written"]),
+        (("--method", "url"), 4, ['"method" must be one of signature', "nothing was written"]),
         (("--key-file", str(binary)), 2, ["not a text file"]),
         (("--register",), 2, ["--admin-token-file"]),
         (("--register", "--admin-token-file", wrong[1], "--key-file", wrong[1]), 2, ["--api-url"]),
@@ -98,9 +97,7 @@ def test_existing_source_needs_replace(rig: Rig, prod: LaunchDarklySimulator) ->
     assert len({first, second, third}) == 3
 
 
-UNLEASH = AddOptions(
-    provider="unleash", key="token", base_url="https://u", options={}, webhook_options={}
-)
+UNLEASH = AddOptions(provider="unleash", key="token", base_url="https://u")
 OTHER = {"provider": "launchdarkly", "options": {"filter": "x"}, "store": "redis", "rows": False}
 SAME = {"provider": "unleash", "options": {"project": "x"}, "store": "redis", "rows": False}
 

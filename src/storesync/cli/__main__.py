@@ -1,9 +1,9 @@
 """Run the command line."""
 
 from storesync.cli import doctor, inspect, publish, sources  # noqa: F401 - they add their commands
-from storesync.cli.app import main, storesync
-
-__all__ = ["storesync"]
+from storesync.cli.app import storesync
+from storesync.telemetry import logger
 
 if __name__ == "__main__":
-    main()
+    logger().setLevel("CRITICAL")  # log lines are for the functions: commands print what they find
+    storesync(prog_name="storesync")

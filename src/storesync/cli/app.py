@@ -1,4 +1,4 @@
-"""The ``storesync`` command: its groups, the options of all commands, and its exit code."""
+"""The ``storesync`` command: its groups, and the arguments and options that commands share."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flagstore.errors import ConfigurationError
+from flagstore.keys import check_source
 from storesync.cli.context import Operator
-from storesync.cli.errors import Exit, to_error
-from storesync.cli.screen import Screen
-from storesync.telemetry import logger
+from storesync.cli.screen import Exit, Screen, to_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import IO
 
     type Body = Callable[..., int | None]
-    type Decorator = Callable[[Body], Body]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -54,9 +52,16 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
             **given: Any,  # noqa: ANN401 - options of the command
         ) -> None:
             screen = Screen(as_json=as_json)
-            operator = Operator(screen, stack, profile, region)
-            source = str(given.get("name", "SOURCE"))
-            sys.exit(_exit_code(screen, source, lambda: body(operator, **given)))
+            try:
+                code = body(Operator(screen, stack, profile, region), **given)
+            except (click.Abort, KeyboardInterrupt):
+                screen.note("interrupted")
+                code = Exit.INTERRUPTED
+            except Exception as error:  # noqa: BLE001 - to_error raises bugs again
+                known = to_error(error, str(given.get("name", "SOURCE")))
+                screen.error(known)
+                code = known.code
+            sys.exit(code)
 
         shared = (
             click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
@@ -76,62 +81,13 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
     return make
 
 
-def _exit_code(screen: Screen, source: str, work: Callable[[], int | None]) -> int:
-    """Run a command for a source and return its exit code. Bugs raise."""
+def _source_name(text: str) -> str:
     try:
-        return work() or Exit.OK
-    except (click.Abort, KeyboardInterrupt):
-        screen.note("interrupted")
-        return Exit.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - to_error raises bugs again
-        known = to_error(error).about(source)
-        screen.error(known)
-        return known.code
-
-
-def main() -> None:
-    """Run the command line. Log lines are for the functions: commands print what they find."""
-    logger().setLevel("CRITICAL")
-    storesync(prog_name="storesync")
-
-
-# -- options that several commands have -----------------------------------------------------------
-
-
-def secret_option(option: str, name: str, text: str) -> Decorator:
-    """Return an option that names a file with a secret, since other users see command lines."""
-    return click.option(
-        option, name, type=click.File("r"), callback=_secret, metavar="FILE", help=text
-    )
-
-
-def pairs_option(option: str, name: str, text: str) -> Decorator:
-    """Return an option that may be repeated and takes ``NAME=VALUE``."""
-    return click.option(
-        option, name, multiple=True, callback=_pairs, metavar="NAME=VALUE", help=text
-    )
-
-
-def _secret(_context: click.Context, _option: click.Parameter, file: IO[str] | None) -> str:
-    """Read the file; return "" if the option is left out. A file without a text is an error."""
-    if file is None:
-        return ""
-    try:
-        with file:
-            text = file.read().strip()
-    except UnicodeDecodeError:
-        text = ""
-    if not text:
-        message = f"{file.name} is empty or not a text file"
-        raise click.BadParameter(message)
+        check_source(text)
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error)) from None
     return text
 
 
-def _pairs(
-    _context: click.Context, option: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    if any(not (name and equals) for name, equals, _ in pairs):
-        message = f"write it as {option.opts[0]} name=value"
-        raise click.BadParameter(message)
-    return {name: value for name, _, value in pairs}
+source_argument = click.argument("name", metavar="SOURCE", type=_source_name)
+sources_argument = click.argument("names", metavar="[SOURCE]...", type=_source_name, nargs=-1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,10 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from flagstore import errors as reader_errors
 from flagstore.clients import Client
-from flagstore.keys import check_source, chunks_namespace
+from flagstore.keys import chunks_namespace
 from storesync import providers
-from storesync.cli.errors import CommandError, Exit
+from storesync.cli.screen import CommandError, Exit, Screen
 from storesync.config import Sources, SyncSettings
 from storesync.errors import ConfigurationError
 from storesync.http import HttpClient
@@ -26,10 +24,9 @@ from storesync.retry import Deadline, SystemClock, now_ms
 from storesync.stores import Stores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping
+    from collections.abc import Iterator, Mapping
 
     from flagstore.keys import Key, Record, SourceState
-    from storesync.cli.screen import Screen
     from storesync.model import FlagSet, Source
     from storesync.store import Store
     from storesync.stores import OpenStore
@@ -39,6 +36,7 @@ STEP_S = 300.0
 """Deadline of one step: a large set takes as long as its partition in DynamoDB allows."""
 TABLE, PREFIX = "FLAGSTORE_TABLE", "FLAGSTORE_PARAMETER_PREFIX"
 """Every command needs these; if one is set, the environment describes the deployment."""
+SET_IT = "set it, or name the stack (--stack)"
 SYNC_FUNCTION_S = 310.0
 """Read time-out for SyncFunction: the longest ``SyncTimeout``, and a cold start."""
 
@@ -53,7 +51,7 @@ class Operator:
         self.clock = SystemClock()
         self._stack = stack
         self._clients: dict[str, Any] = {}
-        _select_credentials(os.environ, profile, region)
+        _select_credentials(profile, region)
 
     @cached_property
     def _session(self) -> boto3.Session:
@@ -77,7 +75,7 @@ class Operator:
     def deployment(self) -> Deployment:
         """The deployment: the stack of ``--stack``, else the environment's, else the default."""
         if self._stack is None and (os.environ.get(TABLE) or os.environ.get(PREFIX)):
-            return deployment_from_environment(os.environ)
+            return Deployment("the environment", os.environ)
         return deployment_from_stack(self._stack or DEFAULT_STACK, self.aws("cloudformation"))
 
     @cached_property
@@ -91,13 +89,13 @@ class Operator:
 
     def source(self, name: str) -> Source:
         """Return one source. Raises CommandError if there is none of that name."""
-        check_name(name)
         names = self.sources.names()
         if name not in names:
             known = f"the sources are {', '.join(names)}" if names else "there are no sources yet"
-            message = f"no source {name!r} in {self.deployment.name}"
             remedy = f"add it with `storesync source add {name}`; {known}"
-            raise CommandError(Exit.NOT_FOUND, message, remedy)
+            raise CommandError(
+                Exit.NOT_FOUND, f"no source {name!r} in {self.deployment.name}", remedy
+            )
         return self.sources.get(name)
 
     def names(self, given: tuple[str, ...]) -> list[str]:
@@ -131,14 +129,14 @@ class Operator:
 
     def reader(self, source: Source) -> Client:
         """Return a flagstore client of the source, as an application has one."""
-        store = ReaderStore(self.open(source))
+        store = _ReaderStore(self.open(source))
         return Client(source.name, store=store, replicas=self.deployment.replicas)
 
     def request_sync(self, name: str) -> bool:
         """Queue a sync request for a source; return False if the queue is not known."""
         url = self.deployment.queue_url
         if url:
-            message = SyncRequest(name, sent_at=self.now_ms(), trigger="webhook").message()
+            message = SyncRequest(name, trigger="webhook").message()
             self.aws("sqs").send_message(QueueUrl=url, MessageBody=message)
         return bool(url)
 
@@ -151,110 +149,82 @@ class Operator:
         return Deadline(self.clock, random.Random(), STEP_S)  # noqa: S311 - jitter
 
 
-class ReaderStore:
-    """The reader's store interface over a writer's store. All reads are consistent."""
+class _ReaderStore:
+    """A writer's store as a reader's: all reads are consistent, within the writer's deadline."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
-        """Return one record."""
-        del consistent, deadline  # the store has its own deadline
+    def read(self, key: Key, **_: object) -> Record | None:
         return self._store.read(key)
 
-    def chunks(
-        self, source: str, prefix: str, *, deadline: float, start: int = 0
-    ) -> Iterator[bytes]:
-        """Yield the chunks of one body or large segment, in order."""
-        del deadline
-        found = self._store.scan(chunks_namespace(source), prefix)
-        for chunk in islice(found, start, None):
+    def chunks(self, source: str, prefix: str, *, start: int = 0, **_: object) -> Iterator[bytes]:
+        for chunk in islice(self._store.scan(chunks_namespace(source), prefix), start, None):
             yield bytes(chunk.get("body", b""))  # type: ignore[arg-type] # bytes
 
     def prepare(self) -> None:
-        """Do nothing: the store is open."""
+        pass
 
     def close(self) -> None:
-        """Do nothing: the operator keeps the store."""
+        pass
 
 
-def _select_credentials(
-    environ: MutableMapping[str, str], profile: str | None, region: str | None
-) -> None:
+def _select_credentials(profile: str | None, region: str | None) -> None:
     """Set the profile and region for every boto3 session of this process.
 
     AppConfig's requests are signed in a session of their own. As in the AWS command line, a named
     profile takes precedence over keys in variables, and ``AWS_REGION``, which boto3 ignores, over
     ``AWS_DEFAULT_REGION``.
     """
-    region = region or environ.get("AWS_REGION")
+    region = region or os.environ.get("AWS_REGION")
     if region:
-        environ["AWS_DEFAULT_REGION"] = region
+        os.environ["AWS_DEFAULT_REGION"] = region
     if profile:
-        environ["AWS_PROFILE"] = profile
+        os.environ["AWS_PROFILE"] = profile
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-            environ.pop(name, None)
-
-
-def check_name(name: str) -> None:
-    """Raise a CommandError unless a string is a valid name of a source."""
-    try:
-        check_source(name)
-    except reader_errors.ConfigurationError as error:
-        raise CommandError(Exit.USAGE, str(error)) from None
+            os.environ.pop(name, None)
 
 
 # -- the deployment -------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """The parts of one deployment. An empty string is an unknown part."""
-
-    name: str
-    """As shown: ``stack flagstore``, or ``the environment``."""
-    table: str
-    prefix: str
-    queue_url: str
-    dlq_url: str
-    webhook_base_url: str
-    sync_function: str
-    replicas: int
-
-    def require(self, part: str) -> str:
-        """Return a part that the environment may leave out, or raise a CommandError."""
-        value: str = getattr(self, part)
-        if not value:
-            raise _not_set(f"{_PARTS[part][0]} is not set")
-        return value
-
-
-_PARTS = {
-    "table": (TABLE, "TableName"),
-    "queue_url": ("FLAGSTORE_QUEUE_URL", "QueueUrl"),
-    "dlq_url": ("FLAGSTORE_DLQ_URL", "DlqUrl"),
-    "webhook_base_url": ("FLAGSTORE_WEBHOOK_BASE_URL", "WebhookBaseUrl"),
-    "sync_function": ("FLAGSTORE_SYNC_FUNCTION", "SyncFunctionName"),
+_OUTPUTS = {
+    TABLE: "TableName",
+    "FLAGSTORE_QUEUE_URL": "QueueUrl",
+    "FLAGSTORE_DLQ_URL": "DlqUrl",
+    "FLAGSTORE_WEBHOOK_BASE_URL": "WebhookBaseUrl",
+    "FLAGSTORE_SYNC_FUNCTION": "SyncFunctionName",
 }
-"""Part → its variable and its output of the stack."""
+"""Variable → output of the stack."""
+_PARAMETERS = {PREFIX: "ParameterPrefix", "FLAGSTORE_SNAPSHOT_REPLICAS": "SnapshotReplicas"}
+"""Variable → parameter of the stack."""
 
 
-def _not_set(message: str) -> CommandError:
-    return CommandError(Exit.CONFIGURATION, message, "set it, or name the stack (--stack)")
+class Deployment:
+    """The parts of one deployment, as variables name them. An empty string is an unknown part.
 
+    ``name``: as shown, such as ``stack flagstore``.
+    """
 
-def deployment_from_environment(environ: Mapping[str, str]) -> Deployment:
-    """Read the deployment from variables, at least the table and the parameters' prefix."""
-    try:
-        settings = SyncSettings.from_env(environ)
-    except ConfigurationError as error:
-        raise _not_set(str(error)) from None
-    return Deployment(
-        name="the environment",
-        prefix=settings.parameter_prefix,
-        replicas=settings.snapshot_replicas,
-        **{part: environ.get(variable, "") for part, (variable, _) in _PARTS.items()},
-    )
+    def __init__(self, name: str, environ: Mapping[str, str]) -> None:
+        try:
+            settings = SyncSettings.from_env(environ)
+        except ConfigurationError as error:
+            raise CommandError(Exit.CONFIGURATION, str(error), SET_IT) from None
+        self.name = name
+        self.table = settings.table
+        self.prefix = settings.parameter_prefix
+        self.replicas = settings.snapshot_replicas
+        self.queue_url = settings.queue_url
+        self.dlq_url = environ.get("FLAGSTORE_DLQ_URL", "")
+        self.webhook_base_url = environ.get("FLAGSTORE_WEBHOOK_BASE_URL", "")
+        self._environ = environ
+
+    def require(self, variable: str) -> str:
+        """Return a part that the environment may leave out, or raise a CommandError."""
+        value = self._environ.get(variable, "")
+        if not value:
+            raise CommandError(Exit.CONFIGURATION, f"{variable} is not set", SET_IT)
+        return value
 
 
 def deployment_from_stack(stack: str, formation: Any) -> Deployment:  # noqa: ANN401 - no stubs
@@ -273,13 +243,10 @@ def deployment_from_stack(stack: str, formation: Any) -> Deployment:  # noqa: AN
     outputs = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", ())}
     given = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", ())}
     try:
-        return Deployment(
-            name=f"stack {stack}",
-            prefix=given["ParameterPrefix"],
-            replicas=int(given["SnapshotReplicas"]),
-            **{part: outputs[output] for part, (_, output) in _PARTS.items()},
-        )
+        environ = {variable: outputs[name] for variable, name in _OUTPUTS.items()}
+        environ |= {variable: given[name] for variable, name in _PARAMETERS.items()}
     except KeyError:
         message = f"stack {stack!r} is not a flagstore stack, or its deployment is incomplete"
         remedy = "check its events and run `sam deploy` again, or name another stack with --stack"
         raise CommandError(Exit.CONFIGURATION, message, remedy) from None
+    return Deployment(f"stack {stack}", environ)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -10,12 +9,9 @@ import click
 from flagstore import keys
 from storesync import providers, rows
 from storesync.cli import parameters
-from storesync.cli.app import command, storesync
-from storesync.cli.errors import Exit, to_error
-from storesync.cli.inspect import problems
-from storesync.cli.screen import duration
-from storesync.errors import CorruptStoreError
-from storesync.pipeline import MARGIN_MS
+from storesync.cli.app import command, sources_argument, storesync
+from storesync.cli.inspect import depth, problems
+from storesync.cli.screen import Exit, to_error
 from storesync.published import PublishedReader
 
 if TYPE_CHECKING:
@@ -24,8 +20,8 @@ if TYPE_CHECKING:
     from storesync.cli.context import Operator
     from storesync.model import Source
 
-OK, WARNING, PROBLEM, SKIPPED = "ok", "warning", "problem", "skipped"
-_COLORS = {OK: "green", WARNING: "yellow", PROBLEM: "red", SKIPPED: "bright_black"}
+OK, PROBLEM, SKIPPED = "ok", "problem", "skipped"
+_COLORS = {OK: "green", PROBLEM: "red", SKIPPED: "bright_black"}
 
 
 class Finding(NamedTuple):
@@ -38,17 +34,17 @@ class Finding(NamedTuple):
 
 
 @command(storesync, "doctor")
-@click.argument("names", metavar="[SOURCE]...", nargs=-1)
+@sources_argument
 def doctor(operator: Operator, *, names: tuple[str, ...]) -> int:
     """Find problems and how to fix them.
 
-    Checks credentials, clock, table, queues, parameters, keys and every published row. Changes
-    nothing. Exits with 10 if there is a warning or a problem.
+    Checks credentials, table, queues, parameters, keys and every published row. Changes nothing.
+    Exits with 10 if there is a problem.
     """
     deployment = [
-        *_run("credentials", "SOURCE", check_credentials, operator),
-        *_run("table", "SOURCE", check_table, operator),
-        *_run("queue", "SOURCE", check_queues, operator),
+        *_run("credentials", "SOURCE", _check_credentials, operator),
+        *_run("table", "SOURCE", _check_table, operator),
+        *_run("queue", "SOURCE", _check_queues, operator),
     ]
     sources = {name: _source(operator, name) for name in operator.names(names)}
     data = {
@@ -58,7 +54,7 @@ def doctor(operator: Operator, *, names: tuple[str, ...]) -> int:
     titled = {f"source {name}": findings for name, findings in sources.items()}
     operator.screen.result(data, _lines({operator.deployment.name: deployment, **titled}))
     found = (each for findings in (deployment, *sources.values()) for each in findings)
-    return Exit.FINDINGS if any(each.level in {WARNING, PROBLEM} for each in found) else Exit.OK
+    return Exit.FINDINGS if any(each.level == PROBLEM for each in found) else Exit.OK
 
 
 def _to_json(findings: list[Finding]) -> list[dict[str, str]]:
@@ -66,17 +62,17 @@ def _to_json(findings: list[Finding]) -> list[dict[str, str]]:
 
 
 def _source(operator: Operator, name: str) -> list[Finding]:
-    found = _run("parameters", name, check_parameters, operator, name)
-    if found[0].level != OK:
-        return found
-    source = operator.source(name)
-    return [
-        *found,
-        *_run("provider", name, check_provider, operator, source),
-        *_run("sync", name, check_state, operator, source),
-        *_run("store", name, check_store, operator, source),
-        *_run("webhook", name, check_webhook, operator, source),
-    ]
+    found = _run("parameters", name, _check_parameters, operator, name)
+    if found[0].level == OK:
+        source = operator.source(name)
+        for check, work in (
+            ("provider", _check_provider),
+            ("sync", _check_state),
+            ("store", _check_store),
+            ("webhook", _check_webhook),
+        ):
+            found += _run(check, name, work, operator, source)
+    return found
 
 
 def _run(
@@ -86,7 +82,7 @@ def _run(
     try:
         return list(work(*arguments))
     except Exception as error:  # noqa: BLE001 - to_error raises bugs again
-        known = to_error(error).about(source)
+        known = to_error(error, source)
         return [Finding(PROBLEM, check, known.message, known.remedy)]
 
 
@@ -103,96 +99,71 @@ def _lines(found: dict[str, list[Finding]]) -> Iterator[str]:
 # -- the deployment -------------------------------------------------------------------------------
 
 
-def check_credentials(operator: Operator) -> Iterator[Finding]:
-    """Check the credentials, and compare the clock with AWS's."""
-    response = operator.aws("sts").get_caller_identity()
-    yield Finding(OK, "credentials", response["Arn"])
-    date = response["ResponseMetadata"]["HTTPHeaders"]["date"]
-    # The header has whole seconds, so half of one is added.
-    skew = operator.clock.now() - parsedate_to_datetime(date).timestamp() - 0.5
-    if abs(skew) * 1000 > MARGIN_MS:
-        message = f"this machine's clock is {duration(abs(skew))} {'fast' if skew > 0 else 'slow'}"
-        remedy = "synchronize it (NTP): sync requests and pins carry its time"
-        yield Finding(WARNING, "clock", message, remedy)
-    else:
-        yield Finding(OK, "clock", "agrees with AWS")
+def _check_credentials(operator: Operator) -> Iterator[Finding]:
+    yield Finding(OK, "credentials", operator.aws("sts").get_caller_identity()["Arn"])
 
 
-def check_table(operator: Operator) -> Iterator[Finding]:
-    """Check that the table exists, and its TTL."""
+def _check_table(operator: Operator) -> Iterator[Finding]:
     name, dynamodb = operator.deployment.table, operator.aws("dynamodb")
     ttl = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
-    if ttl.get("AttributeName") != "expires_at":
-        remedy = "enable TTL on expires_at: without it, old chunks of large sets are never deleted"
-        yield Finding(WARNING, "table", f"{name} has no TTL", remedy)
-    else:
+    if ttl.get("AttributeName") == "expires_at":
         yield Finding(OK, "table", name)
+    else:  # such as a table that was restored from a backup
+        remedy = "enable TTL on expires_at: without it, old chunks of large sets are never deleted"
+        yield Finding(PROBLEM, "table", f"{name} has no TTL", remedy)
 
 
-def check_queues(operator: Operator) -> Iterator[Finding]:
+def _check_queues(operator: Operator) -> Iterator[Finding]:
     """Check for sync requests that failed."""
-    for check, url in (
-        ("queue", operator.deployment.queue_url),
-        ("dead letters", operator.deployment.dlq_url),
-    ):
-        if not url:
-            yield Finding(SKIPPED, check, "queue unknown: name the stack with --stack")
-            continue
-        name = "ApproximateNumberOfMessages"
-        response = operator.aws("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
-        number = int(response["Attributes"][name])
-        if number and check == "dead letters":
+    if operator.deployment.queue_url:
+        number = depth(operator, operator.deployment.queue_url)["due"]
+        yield Finding(OK, "queue", f"{number} waiting")
+    if operator.deployment.dlq_url:
+        number = depth(operator, operator.deployment.dlq_url)["due"]
+        if number:
             remedy = "see SyncFunction's log for the cause, then redrive or purge this queue"
-            yield Finding(PROBLEM, check, f"{number} sync requests failed on every try", remedy)
+            message = f"{number} sync requests failed on every try"
+            yield Finding(PROBLEM, "dead letters", message, remedy)
         else:
-            yield Finding(OK, check, f"{number} waiting")
+            yield Finding(OK, "dead letters", "0 waiting")
 
 
 # -- a source -------------------------------------------------------------------------------------
 
 
-def check_parameters(operator: Operator, name: str) -> Iterator[Finding]:
-    """Check the parameters that SyncFunction reads."""
+def _check_parameters(operator: Operator, name: str) -> Iterator[Finding]:
     operator.source(name)
     yield Finding(OK, "parameters", "complete")
 
 
-def check_provider(operator: Operator, source: Source) -> Iterator[Finding]:
+def _check_provider(operator: Operator, source: Source) -> Iterator[Finding]:
     """Fetch the provider's flag set from this machine."""
     flag_set = operator.fetch(source)
     counts = ", ".join(f"{len(flag_set.keys(name))} {name}" for name in flag_set.sections)
     yield Finding(OK, "provider", f"{counts} from {source.base_url}")
 
 
-def check_state(operator: Operator, source: Source) -> Iterator[Finding]:
+def _check_state(operator: Operator, source: Source) -> Iterator[Finding]:
     """Report the problems that `status` shows."""
     state = operator.open(source).state(source.name)
-    found = list(problems(source.name, state, operator.now_ms()))
-    yield from (Finding(PROBLEM, "sync", text) for text in found)
-    if not found:
-        yield Finding(OK, "sync", f"version {state.published} is published")
+    found = [
+        Finding(PROBLEM, "sync", text) for text in problems(source.name, state, operator.now_ms())
+    ]
+    yield from found or [Finding(OK, "sync", f"version {state.published} is published")]
 
 
-def check_store(operator: Operator, source: Source) -> Iterator[Finding]:
+def _check_store(operator: Operator, source: Source) -> Iterator[Finding]:
     """Verify every digest of the snapshot and its body, and compare every row."""
     store, name = operator.open(source), source.name
     published, state = PublishedReader(name, store), store.state(name)
-    if not state.published:
-        yield Finding(SKIPPED, "store", "nothing is published")
+    stored = published.current(state.published) if state.published else None
+    if stored is None or stored.record is None:
+        yield Finding(SKIPPED, "store", "nothing is published, or a new version just was")
         return
-    remedy = f"`storesync sync {name} --verify` repairs it; while pinned, repeat the rollback"
-    try:
-        stored = published.current(state.published)
-        if stored is None:
-            yield Finding(SKIPPED, "store", "a new version was just published: try again")
-            return
-        published.verify_large(stored)
-    except CorruptStoreError as error:
-        yield Finding(PROBLEM, "store", str(error), remedy)
-        return
-    assert stored.record is not None  # noqa: S101 - it was read back
+    published.verify_large(stored)
     size = len(stored.record.body)
     yield Finding(OK, "store", f"snapshot record and body match their digests ({size} bytes)")
+    remedy = f"`storesync sync {name} --verify` repairs it; while pinned, repeat the rollback"
     for number in range(1, operator.deployment.replicas):
         record = store.read(keys.snapshot_key(name, number)) or {}
         if record.get("token") != state.published:
@@ -208,15 +179,14 @@ def check_store(operator: Operator, source: Source) -> Iterator[Finding]:
         yield Finding(SKIPPED, "rows", "disabled for this source")
 
 
-def check_webhook(operator: Operator, source: Source) -> Iterator[Finding]:
-    """Check the webhook's parameter."""
+def _check_webhook(operator: Operator, source: Source) -> Iterator[Finding]:
     name = source.name
     if not providers.get(source.provider).methods:
         return
     webhook = parameters.read(operator, name).webhook(operator.deployment.prefix, name)
-    if webhook.provider != source.provider:
+    if webhook.provider == source.provider:
+        yield Finding(OK, "webhook", "its parameter is complete")
+    else:
         message = f"its parameter is for {webhook.provider}, the source for {source.provider}"
         remedy = f"repeat the interrupted `storesync source add {name} --replace`"
         yield Finding(PROBLEM, "webhook", message, remedy)
-    else:
-        yield Finding(OK, "webhook", "its parameter is complete")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flagstore import keys
-from storesync.cli.app import command, storesync
-from storesync.cli.errors import CommandError, Exit, to_error
-from storesync.cli.screen import duration, short, table, timestamp
+from storesync.cli.app import command, source_argument, sources_argument, storesync
+from storesync.cli.screen import CommandError, Exit, duration, short, table, timestamp, to_error
 from storesync.maintenance import FOREVER_MS, kept_version
 from storesync.model import Changes
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from flagstore.keys import SourceState
     from storesync.cli.context import Operator
-    from storesync.model import FlagSet
     from storesync.store import Store
 
 STALE_S = 900.0
@@ -32,7 +30,7 @@ CHANGES = ("added", "changed", "removed")
 
 
 @command(storesync, "status")
-@click.argument("names", metavar="[SOURCE]...", nargs=-1)
+@sources_argument
 @click.option("--check", is_flag=True, help="Exit with 10 if anything needs attention.")
 def status(operator: Operator, *, names: tuple[str, ...], check: bool) -> int:
     """Show the state of sources and queues.
@@ -41,7 +39,7 @@ def status(operator: Operator, *, names: tuple[str, ...], check: bool) -> int:
     """
     found = [_status(operator, name) for name in operator.names(names)]
     urls = {"queue": operator.deployment.queue_url, "dlq": operator.deployment.dlq_url}
-    queues = {name: _depth(operator, url) for name, url in urls.items() if url}
+    queues = {name: depth(operator, url) for name, url in urls.items() if url}
     data = {"deployment": operator.deployment.name, "sources": found, **queues}
     operator.screen.result(data, _status_lines(found, queues))
     bad = any(each["problems"] for each in found) or any(queues.get("dlq", {}).values())
@@ -124,7 +122,8 @@ def problems(name: str, state: SourceState, now: int) -> Iterator[str]:
         yield f"not checked for {duration(age_s)}: make sure that the schedule is enabled"
 
 
-def _depth(operator: Operator, url: str) -> dict[str, int]:
+def depth(operator: Operator, url: str) -> dict[str, int]:
+    """Return the numbers of messages in a queue."""
     names = {
         "due": "ApproximateNumberOfMessages",
         "delayed": "ApproximateNumberOfMessagesDelayed",
@@ -167,29 +166,24 @@ def _status_row(each: dict[str, Any]) -> tuple[object, ...]:
 # -- get ------------------------------------------------------------------------------------------
 
 
-def _context(
-    _context: click.Context, _option: click.Parameter, text: str | None
-) -> dict[str, Any] | None:
-    if text is None:
-        return None
+def _context(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        message = """write it as JSON, such as '{"key": "ada"}'"""
-        raise click.BadParameter(message)
+        raise click.BadParameter("""write it as JSON, such as '{"key": "ada"}'""")
     return found
 
 
 @command(storesync, "get")
-@click.argument("name", metavar="SOURCE")
+@source_argument
 @click.argument("flag", metavar="FLAG")
 @click.option(
     "--section", default=FLAGS, show_default=True, help="Kind of item: flags, segments, …"
 )
 @click.option(
-    "--context", callback=_context, metavar="JSON", help="Also evaluate the flag for this context."
+    "--context", type=_context, metavar="JSON", help="Also evaluate the flag for this context."
 )
 def get(
     operator: Operator, *, name: str, flag: str, section: str, context: dict[str, Any] | None
@@ -199,8 +193,7 @@ def get(
     With --context, such as '{"key": "ada"}', also its value for that context and the reason.
     """
     if context is not None and section != FLAGS:
-        message = f"--context evaluates flags, not --section {section}"
-        raise CommandError(Exit.USAGE, message, "omit one of them")
+        raise CommandError(Exit.USAGE, f"--context evaluates flags, not --section {section}")
     source = operator.source(name)
     flags = operator.reader(source)
     item = flags.snapshot().item(section, flag)
@@ -241,7 +234,7 @@ def get(
 
 
 @command(storesync, "history")
-@click.argument("name", metavar="SOURCE")
+@source_argument
 def history(operator: Operator, *, name: str) -> None:
     """List the versions in the history, newest first.
 
@@ -293,7 +286,7 @@ def _history_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 
 
 @command(storesync, "diff")
-@click.argument("name", metavar="SOURCE")
+@source_argument
 @click.option("--from", "old", type=int, metavar="VERSION", help="Old version; default: current.")
 @click.option(
     "--to", "new", type=int, metavar="VERSION", help="New version; default: what a sync would get."
@@ -309,15 +302,12 @@ def diff(
     """
     source, store, state = operator.look_up(name)
     if not state.published:
-        message = f"nothing is published for {name!r}"
-        raise CommandError(Exit.NOT_FOUND, message, f"publish it with `storesync sync {name}`")
+        remedy = f"publish it with `storesync sync {name}`"
+        raise CommandError(Exit.NOT_FOUND, f"nothing is published for {name!r}", remedy)
     from_provider = old is None and new is None
     old, new = old or state.published, new or state.published
     before = kept_version(name, store, state, old)
-    if from_provider:
-        after: FlagSet = operator.fetch(source)
-    else:
-        after = kept_version(name, store, state, new)
+    after = operator.fetch(source) if from_provider else kept_version(name, store, state, new)
     changes = Changes.between(before, after)
     both = {}
     for each in changes.changed:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from storesync import providers
-from storesync.cli.errors import CommandError, Exit
+from storesync.cli.screen import CommandError, Exit
 from storesync.config import parse_source, parse_webhook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from storesync.cli.context import Operator
     from storesync.model import Source, WebhookConfig
@@ -115,16 +115,15 @@ class AddOptions:
     """The options of `source add`. None or an empty string is an option that was left out."""
 
     provider: str | None = None
-    key: str = ""
+    key: str | None = None
     base_url: str = ""
-    options: Mapping[str, str]
-    webhook_options: Mapping[str, str]
-    method: str = ""
-    header: str = ""
-    secret: str = ""
+    options: Iterable[tuple[str, str]] = ()
+    webhook_options: Iterable[tuple[str, str]] = ()
+    method: str | None = None
+    header: str | None = None
     new_secret: bool = False
     store: str | None = None
-    store_url: str = ""
+    store_url: str | None = None
     rows: bool | None = None
     allow_http: bool = False
 
@@ -181,7 +180,7 @@ def compose(given: AddOptions, before: SourceParameters) -> SourceParameters:
         **before.values("sources"),
         "provider": provider,
         **_filled(store=given.store, rows=given.rows, allow_http=given.allow_http or None),
-        "options": {**before.options("sources"), **given.options},
+        "options": before.options("sources") | dict(given.options),
     }
     credential = before.values("credentials") | _filled(
         key=given.key, base_url=given.base_url, store_url=given.store_url
@@ -199,16 +198,15 @@ def _webhook(given: AddOptions, there: SourceParameters, *, new_secret: bool) ->
     before = there.values("webhooks")
     stored = before.get("secrets")
     valid = [each for each in stored if isinstance(each, str)] if isinstance(stored, list) else []
-    if given.secret or new_secret or not valid:
+    if new_secret or not valid:
         # The previous secret stays valid until the next rotation, so no webhook is refused.
-        new = given.secret or secrets.token_urlsafe(SECRET_BYTES)
-        valid = [new, *(each for each in valid[:1] if each != new)]
+        valid = [secrets.token_urlsafe(SECRET_BYTES), *valid[:1]]
     return {
         **before,
         "provider": given.provider,
         "method": given.method or before.get("method") or methods[0],
         **_filled(header=given.header),
-        "options": {**there.options("webhooks"), **given.webhook_options},
+        "options": there.options("webhooks") | dict(given.webhook_options),
         "secrets": valid,
     }
 

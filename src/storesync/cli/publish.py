@@ -11,11 +11,9 @@ import click
 
 from flagstore.encode import content_digest
 from storesync import providers
-from storesync.cli.app import command, storesync
-from storesync.cli.errors import CommandError, Exit, to_error
+from storesync.cli.app import command, source_argument, sources_argument, storesync
 from storesync.cli.inspect import CHANGES, change_lines, pin_text, summary
-from storesync.cli.screen import duration, short, table
-from storesync.errors import CorruptStoreError
+from storesync.cli.screen import CommandError, Exit, short, table, to_error
 from storesync.http import HttpClient
 from storesync.maintenance import FOREVER_MS, kept_version, roll_back
 from storesync.maintenance import unpin as end_pin
@@ -26,16 +24,14 @@ from storesync.published import PublishedReader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flagstore.keys import SourceState
     from storesync.cli.context import Operator
-    from storesync.model import FlagSet, Report
-    from storesync.store import Store
+    from storesync.model import Report
 
 # -- sync -----------------------------------------------------------------------------------------
 
 
 @command(storesync, "sync")
-@click.argument("names", metavar="[SOURCE]...", nargs=-1)
+@sources_argument
 @click.option("--verify", is_flag=True, help="Read everything back, and repair damaged data.")
 @click.option("--remote", is_flag=True, help="Invoke SyncFunction instead of syncing from here.")
 def sync(operator: Operator, *, names: tuple[str, ...], verify: bool, remote: bool) -> int:
@@ -44,8 +40,7 @@ def sync(operator: Operator, *, names: tuple[str, ...], verify: bool, remote: bo
     From this machine, and all sources unless some are named.
     """
     if verify and remote:
-        message = "--verify and --remote cannot be combined"
-        raise CommandError(Exit.USAGE, message, "omit one of them")
+        raise CommandError(Exit.USAGE, "--verify and --remote cannot be combined")
     step = _sync_remotely if remote else partial(_sync, verify=verify)
     found = []
     code = 0
@@ -53,10 +48,10 @@ def sync(operator: Operator, *, names: tuple[str, ...], verify: bool, remote: bo
         try:
             done = step(operator, name)
         except Exception as error:  # the other sources are still synced
-            known = to_error(error)
+            known = to_error(error, name)
             if known.code is Exit.DENIED:
                 raise
-            known = CommandError(known.code, f"{name}: {known.message}", known.remedy).about(name)
+            known.message = f"{name}: {known.message}"
             operator.screen.error(known)
             done = {"source": name, "outcome": "failed", "error": known.to_json()}
             code = max(code, known.code)
@@ -97,7 +92,7 @@ def _report(report: Report) -> dict[str, Any]:
 
 
 def _sync_remotely(operator: Operator, name: str) -> dict[str, Any]:
-    function = operator.deployment.require("sync_function")
+    function = operator.deployment.require("FLAGSTORE_SYNC_FUNCTION")
     response = operator.aws("lambda").invoke(
         FunctionName=function, Payload=json.dumps({"source": name}).encode()
     )
@@ -135,10 +130,10 @@ def _sync_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 
 
 @command(storesync, "allow")
-@click.argument("name", metavar="SOURCE")
+@source_argument
 @click.argument("digest", required=False)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def allow(operator: Operator, *, name: str, digest: str | None, yes: bool) -> None:
+def allow(operator: Operator, *, name: str, digest: str | None, yes: bool) -> int:
     """Publish a flag set that the guard refused.
 
     It is the one that was refused last, or the suspect one with this DIGEST. Shows first what would
@@ -147,30 +142,19 @@ def allow(operator: Operator, *, name: str, digest: str | None, yes: bool) -> No
     source, store, state = operator.look_up(name)
     wanted = digest or state.refused
     if not wanted:
-        message = f"no refused flag set for {name!r}"
-        raise CommandError(Exit.HELD, message, f"`storesync sync {name}` publishes or refuses")
+        remedy = f"`storesync sync {name}` publishes or refuses"
+        raise CommandError(Exit.HELD, f"no refused flag set for {name!r}", remedy)
     new = operator.fetch(source)
     found = content_digest(new.sections, new.meta)
     if not found.startswith(wanted) or len(wanted) < len(short(found)):
         message = f"the provider's flag set is {short(found)}, not {short(wanted)}"
         remedy = f"check `storesync diff {name}`; `storesync sync {name}` publishes or refuses it"
         raise CommandError(Exit.HELD, message, remedy)
-    _note_changes(operator, Changes.between(_published(name, store, state), new))
+    _note_changes(operator, Changes.between(PublishedReader(name, store).read(state).flag_set, new))
     operator.screen.confirm(f"publish this flag set for {name}?", yes=yes)
     done = _sync(operator, name, allow_shrink=found)
     operator.screen.result(done, _sync_lines([done]))
-    if done["outcome"] == "pinned":
-        raise CommandError(Exit.HELD, f"{name!r} is pinned", f"run `storesync unpin {name}` first")
-
-
-def _published(name: str, store: Store, state: SourceState) -> FlagSet | None:
-    """Return the published flag set, or None if there is none or it is damaged."""
-    if not state.published:
-        return None
-    try:
-        return PublishedReader(name, store).current(state.published)
-    except CorruptStoreError:
-        return None
+    return Exit.HELD if done["outcome"] == "pinned" else Exit.OK
 
 
 def _note_changes(operator: Operator, changes: Changes) -> None:
@@ -181,32 +165,31 @@ def _note_changes(operator: Operator, changes: Changes) -> None:
 # -- rollback, unpin ------------------------------------------------------------------------------
 
 
-def _pin_seconds(_context: click.Context, _option: click.Parameter, text: str) -> float | None:
+def _pin_ms(text: str) -> int:
     if text == "forever":
-        return None
+        return FOREVER_MS
     found = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text)
     if not found:
-        message = f"{text!r} is not a duration: use 30m, 1h, 2d, or forever"
-        raise click.BadParameter(message)
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[found[2]]
+        raise click.BadParameter(f"{text!r} is not a duration: use 30m, 1h, 2d, or forever")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[found[2]] * 1000
 
 
 @command(storesync, "rollback")
-@click.argument("name", metavar="SOURCE")
+@source_argument
 @click.option(
     "--to", type=int, required=True, metavar="VERSION", help="Version, as shown by history."
 )
 @click.option(
     "--for",
-    "pin_s",
+    "pin_ms",
     default="1h",
     show_default=True,
-    callback=_pin_seconds,
+    type=_pin_ms,
     metavar="DURATION",
     help="Duration of the pin: 30m, 1h, 2d, or forever.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def rollback(operator: Operator, *, name: str, to: int, pin_s: float | None, yes: bool) -> None:
+def rollback(operator: Operator, *, name: str, to: int, pin_ms: int, yes: bool) -> None:
     """Publish an old version and pin it.
 
     While pinned, no changes are published, including kill switches. When the pin ends, the next
@@ -214,20 +197,20 @@ def rollback(operator: Operator, *, name: str, to: int, pin_s: float | None, yes
     """
     source, store, state = operator.look_up(name)
     kept = kept_version(name, store, state, to)
-    current = _published(name, store, state)
+    current = PublishedReader(name, store).read(state).flag_set
     if current:
         _note_changes(operator, Changes.between(current, kept))
     else:
         operator.screen.note("the published version is damaged and cannot be compared")
-    hold = "until you unpin it" if pin_s is None else f"for {duration(pin_s)}"
-    question = f"roll {name} back to {to}, and publish no changes {hold}?"
+    until = min(FOREVER_MS, operator.now_ms() + pin_ms)
+    pinned = pin_text(until, operator.now_ms())
+    question = f"roll {name} back to {to}, {pinned}, and publish no changes meanwhile?"
     operator.screen.confirm(question, yes=yes)
-    until = FOREVER_MS if pin_s is None else operator.now_ms() + int(1000 * pin_s)
     store, replicas = operator.open(source), operator.deployment.replicas
     report = roll_back(source, store, operator.clock, to=to, pinned_until=until, replicas=replicas)
     lines = [
         f"{name} is back at version {to}, published as {report.token}: {summary(report.changes)}",
-        f"{pin_text(until, operator.now_ms())}; to end the pin, run `storesync unpin {name}`",
+        f"{pinned}; to end the pin, run `storesync unpin {name}`",
     ]
     if report.rows_error:
         lines.append(f"the rows are behind: {report.rows_error}; repeat the rollback")
@@ -235,7 +218,7 @@ def rollback(operator: Operator, *, name: str, to: int, pin_s: float | None, yes
 
 
 @command(storesync, "unpin")
-@click.argument("name", metavar="SOURCE")
+@source_argument
 def unpin(operator: Operator, *, name: str) -> None:
     """End a pin and request a sync."""
     source = operator.source(name)

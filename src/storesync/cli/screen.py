@@ -1,18 +1,56 @@
-"""Output: results on stdout, everything else on stderr. With ``--json``, one JSON document each."""
+"""Output: results on stdout, everything else on stderr. With ``--json``, one JSON document each.
+
+Errors say what happened and how to fix it, and have an exit code for scripts.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import click
+from botocore import exceptions as aws
 
-from storesync.cli.errors import CommandError, Exit
+from flagstore import errors as reader_errors
+from storesync import errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+class Exit(IntEnum):
+    """The exit codes, as in the table of docs/cli.md. Their meanings never change."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2  # or a confirmation was declined
+    NOT_FOUND = 3  # the stack, source, flag or version
+    CONFIGURATION = 4  # a setting or a parameter of the source
+    DENIED = 5  # no AWS credentials, or insufficient permissions
+    UNREACHABLE = 6  # AWS or the store: try again
+    PROVIDER = 7  # no usable response
+    REFUSED = 8  # by the guard
+    HELD = 9  # nothing was done: the source is pinned, or another operation came first
+    FINDINGS = 10  # success, with problems or differences
+    INTERRUPTED = 130  # Ctrl-C
+
+
+class CommandError(Exception):
+    """An error that the operator can act on, with its remedy and exit code."""
+
+    def __init__(self, code: Exit, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the error as ``--json`` prints it."""
+        found = {"code": int(self.code), "kind": self.code.name.lower(), "message": self.message}
+        return found | ({"remedy": self.remedy} if self.remedy else {})
 
 
 class Screen:
@@ -36,8 +74,7 @@ class Screen:
         if self.as_json:
             click.echo(json.dumps({"error": error.to_json()}, ensure_ascii=False), err=True)
             return
-        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(error.message, err=True)
+        click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True)
         if error.remedy:
             click.echo(f"  fix: {error.remedy}", err=True)
 
@@ -58,20 +95,14 @@ class Screen:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """Format a table with columns as wide as their content, and numbers to the right."""
-    cells = [headers, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    numeric = [
-        all(isinstance(cell, int) or cell == "" for cell in column)
-        for _, *column in zip(headers, *rows, strict=True)
-    ]
-    lines = []
-    for row in (cells[0], ["─" * width for width in widths], *cells[1:]):
-        aligned = (
-            cell.rjust(width) if is_number else cell.ljust(width)
-            for cell, width, is_number in zip(row, widths, numeric, strict=True)
-        )
-        lines.append("  ".join(aligned).rstrip())
-    return lines
+    columns = []
+    for header, *values in zip(headers, *rows, strict=True):
+        cells = [header, *map(str, values)]
+        width = max(map(len, cells))
+        is_number = all(isinstance(value, int) or value == "" for value in values)
+        cells.insert(1, "─" * width)
+        columns.append([cell.rjust(width) if is_number else cell.ljust(width) for cell in cells])
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
 
 
 def duration(seconds: float) -> str:
@@ -90,3 +121,109 @@ def timestamp(at_ms: int) -> str:
 def short(digest: str) -> str:
     """Return the first 12 characters of a digest."""
     return digest[:12]
+
+
+# -- errors ---------------------------------------------------------------------------------------
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_INVALID_CREDENTIALS = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_MISSING = {"ResourceNotFoundException", "AWS.SimpleQueueService.NonExistentQueue"}
+_CONDITION_FAILED = {"ConditionalCheckFailedException", "TransactionCanceledException"}
+
+_SIGN_IN = (
+    "sign in to AWS: aws sso login, --profile NAME, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+)
+_TRY_AGAIN = "try again; `storesync doctor` may show the cause"
+
+# The first class that matches counts, so subclasses come before their bases.
+_REMEDIES: tuple[tuple[type[Exception], Exit, str], ...] = (
+    (aws.NoCredentialsError, Exit.DENIED, _SIGN_IN),
+    (aws.PartialCredentialsError, Exit.DENIED, _SIGN_IN),
+    (aws.CredentialRetrievalError, Exit.DENIED, _SIGN_IN),
+    (aws.TokenRetrievalError, Exit.DENIED, _SIGN_IN),
+    (aws.SSOError, Exit.DENIED, _SIGN_IN),
+    (aws.ProfileNotFound, Exit.DENIED, "list them with `aws configure list-profiles`"),
+    (aws.NoRegionError, Exit.CONFIGURATION, "add --region, or set AWS_REGION"),
+    (aws.BotoCoreError, Exit.UNREACHABLE, "check the network and --region, then try again"),
+    (errors.UnknownSourceError, Exit.NOT_FOUND, "`storesync source list` lists the sources"),
+    (
+        errors.ConfigurationError,
+        Exit.CONFIGURATION,
+        "correct it with `storesync source add SOURCE --replace`; see docs/configure.md",
+    ),
+    (errors.ParametersError, Exit.UNREACHABLE, _TRY_AGAIN),
+    (
+        errors.CredentialsRefusedError,
+        Exit.PROVIDER,
+        "the key is wrong or revoked: set a new one with `storesync source add SOURCE --replace`",
+    ),
+    (errors.EndpointNotFoundError, Exit.PROVIDER, "check the source's base_url and options"),
+    (errors.ProviderError, Exit.PROVIDER, "the published flags are unchanged; try again later"),
+    (errors.SuspectSetError, Exit.REFUSED, "wait, or run `storesync allow SOURCE DIGEST`"),
+    (
+        errors.RefusedSetError,
+        Exit.REFUSED,
+        "`storesync allow SOURCE` shows what would be lost, and publishes this set",
+    ),
+    (errors.NotKeptError, Exit.NOT_FOUND, "`storesync history SOURCE` lists the versions"),
+    (errors.ConditionFailedError, Exit.HELD, "check `storesync status`, then try again"),
+    (errors.CorruptStoreError, Exit.UNREACHABLE, "`storesync sync SOURCE --verify` repairs it"),
+    (errors.StoreError, Exit.UNREACHABLE, "check that the store runs and is reachable from here"),
+    (errors.OutOfTimeError, Exit.UNREACHABLE, _TRY_AGAIN),
+    (errors.NotSettledError, Exit.HELD, "too many concurrent checks: try again in a minute"),
+    (reader_errors.FlagNotFoundError, Exit.NOT_FOUND, ""),
+    (
+        reader_errors.NotPublishedError,
+        Exit.NOT_FOUND,
+        "publish it with `storesync sync SOURCE`; if that fails, run `storesync doctor SOURCE`",
+    ),
+    (reader_errors.NotLoadedError, Exit.UNREACHABLE, _TRY_AGAIN),
+    (reader_errors.ConfigurationError, Exit.CONFIGURATION, ""),
+)
+
+
+def to_error(error: Exception, source: str = "SOURCE") -> CommandError:
+    """Return an error about a source as the operator sees it. Raise it again if it is a bug."""
+    if isinstance(error, CommandError):
+        return error
+    shown: BaseException = error
+    cause: BaseException | None = error
+    while cause is not None:  # an error of AWS says more than the store's
+        if isinstance(cause, aws.BotoCoreError):
+            shown = cause
+        if isinstance(cause, aws.ClientError):
+            found = _from_response(cause)
+            if found:
+                return found
+        cause = cause.__cause__
+    # The guard ends with how to allow a set through SyncFunction; operators have `allow`.
+    message = str(shown).partition(". If this is right")[0]
+    for kind, code, remedy in _REMEDIES:
+        if isinstance(shown, kind):
+            return CommandError(code, message, remedy.replace("SOURCE", source))
+    raise error
+
+
+def _from_response(error: aws.ClientError) -> CommandError | None:
+    """Return an error response of AWS, or None for a failed condition, which the store handles."""
+    code, operation = error.response["Error"]["Code"], error.operation_name
+    text = error.response["Error"].get("Message", "")
+    if code in _CONDITION_FAILED:
+        return None
+    if code in _INVALID_CREDENTIALS:
+        return CommandError(Exit.DENIED, f"AWS rejected the credentials: {code}", _SIGN_IN)
+    if code in _DENIED:
+        message = f"your AWS credentials do not allow {operation}: {text}"
+        remedy = "ask for that permission; docs/cli.md lists the permissions of each command"
+        return CommandError(Exit.DENIED, message, remedy)
+    if code in _MISSING:
+        remedy = "check --stack and --region, or FLAGSTORE_TABLE and FLAGSTORE_QUEUE_URL"
+        return CommandError(Exit.NOT_FOUND, f"{operation}: resource not found: {text}", remedy)
+    return CommandError(Exit.UNREACHABLE, f"{operation}: AWS responded {code}: {text}", _TRY_AGAIN)

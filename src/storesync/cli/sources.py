@@ -10,11 +10,9 @@ import click
 
 from storesync import providers
 from storesync.cli import parameters
-from storesync.cli.app import command, pairs_option, secret_option, source
-from storesync.cli.context import check_name
-from storesync.cli.errors import CommandError, Exit, to_error
+from storesync.cli.app import command, source, source_argument
 from storesync.cli.parameters import AddOptions, SourceParameters, complete, compose
-from storesync.cli.screen import table
+from storesync.cli.screen import CommandError, Exit, table, to_error
 from storesync.cli.webhooks import NOTES, REGISTERS, Registrar, api_url, manual_steps, webhook_url
 from storesync.config import STORES, Parameters
 from storesync.errors import ConfigurationError, ProviderError
@@ -27,43 +25,61 @@ if TYPE_CHECKING:
     from storesync.model import Source
 
 
+def _secret(path: str) -> str:
+    """Read a secret from a file, since other users of the machine see command lines."""
+    try:
+        with click.open_file(path, encoding="utf-8") as file:
+            text = str(file.read()).strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if not text:
+        raise click.BadParameter(f"{path} is missing, empty or not a text file")
+    return text
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise click.BadParameter("write it as NAME=VALUE")
+    return name, value
+
+
+_FILE: dict[str, Any] = {"type": _secret, "metavar": "FILE"}
+_PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": True}
+
+
 @command(source, "add")
-@click.argument("name", metavar="SOURCE")
+@source_argument
 @click.option("--provider", type=click.Choice(providers.names()), help="Provider of the flags.")
-@secret_option("--key-file", "key", "File with the provider's SDK key or token; - for stdin.")
+@click.option(
+    "--key-file", "key", help="File with the provider's key or token; - is stdin.", **_FILE
+)
 @click.option("--base-url", default="", metavar="URL", help="Provider's address, unless the usual.")
-@pairs_option("--option", "options", "Option of the source, such as filter=KEY: docs/configure.md.")
-@pairs_option("--webhook-option", "webhook_options", "Option of its webhook: environment=NAME.")
-@click.option("--method", default="", help="How to check webhooks, if there are several ways.")
-@click.option("--header", default="", help="Header with the secret, for --method header.")
-@secret_option("--secret-file", "secret", "File with the webhook's secret; default: a random one.")
+@click.option("--option", "options", help="Option of the source: docs/configure.md.", **_PAIRS)
+@click.option("--webhook-option", "webhook_options", help="Option of its webhook.", **_PAIRS)
+@click.option("--method", help="How to check webhooks, if there are several ways.")
+@click.option("--header", help="Header with the secret, for --method header.")
 @click.option(
-    "--new-secret", is_flag=True, help="Rotate the webhook's secret; the old one stays valid."
+    "--new-secret", is_flag=True, help="Rotate the webhook's secret; the old stays valid."
 )
-@click.option(
-    "--store", type=click.Choice(STORES), help="Where to publish the flags; default: dynamodb."
-)
-@secret_option("--store-url-file", "store_url", "File with the URL of Redis, for --store redis.")
+@click.option("--store", type=click.Choice(STORES), help="Where to publish; default: dynamodb.")
+@click.option("--store-url-file", "store_url", help="File with the URL of Redis.", **_FILE)
 @click.option("--rows/--no-rows", default=None, help="Also write a row per flag; default: yes.")
 @click.option("--allow-http", is_flag=True, help="Permit a provider's address without TLS.")
 @click.option("--replace", is_flag=True, help="Change an existing source.")
-@click.option(
-    "--check/--no-check",
-    default=True,
-    show_default=True,
-    help="Try the key first, from this machine.",
-)
+@click.option("--check/--no-check", default=True, help="Try the key first; default: yes.")
 @click.option("--register", is_flag=True, help="Create the webhook through the provider's API.")
-@secret_option("--admin-token-file", "token", "File with an admin token, for --register.")
-@click.option("--api-url", "api", default="", metavar="URL", help="Address of that API.")
-def add(
+@click.option("--admin-token-file", "token", help="File with a token, for --register.", **_FILE)
+@click.option("--api-url", "api", metavar="URL", help="Address of that API.")
+def add(  # noqa: PLR0913 - its options
     operator: Operator,
     *,
     name: str,
     replace: bool,
     check: bool,
     register: bool,
-    token: str,
+    token: str | None,
+    api: str | None,
     **given: Any,  # noqa: ANN401 - the fields of AddOptions
 ) -> None:
     """Configure a source: one environment of a provider.
@@ -72,30 +88,26 @@ def add(
     to create the webhook. At a terminal, asks for missing secrets. With --replace, options that are
     left out stay as they are.
     """
-    check_name(name)
     before = parameters.read(operator, name)
     if before.sources and not replace:
-        message = f"source {name!r} exists"
-        raise CommandError(Exit.USAGE, message, "change it with --replace, or use another name")
-    api = given.pop("api")
+        remedy = "change it with --replace, or use another name"
+        raise CommandError(Exit.USAGE, f"source {name!r} exists", remedy)
     ask = partial(click.prompt, hide_input=True, err=True) if operator.screen.can_ask else None
     options = complete(AddOptions(**given), before, ask)
     new = compose(options, before)
     with _nothing_written():
         made = new.source(operator.deployment.prefix, name)
         webhook = new.webhook(operator.deployment.prefix, name) if new.webhooks else None
-        base = operator.deployment.require("webhook_base_url") if webhook else ""
-        if register:
-            api = api or (api_url(made.provider, made.base_url) if options.key else "")
-            _check_register(made, token, api)
+        base = operator.deployment.require("FLAGSTORE_WEBHOOK_BASE_URL") if webhook else ""
+        registrar = _registrar(made, options, token, api) if register else None
         store = operator.open(made)
         flag_set = operator.fetch(made) if check else None
     came_back = restore_source(name, store)
     parameters.write(operator, name, new)
-    registered, failed = "", None
-    if register and webhook:
+    registered, failed = None, None
+    if registrar and webhook:
         try:
-            registered = Registrar(api, token).register(base, webhook)
+            registered = registrar.register(base, webhook)
         except CommandError as error:
             failed = error  # raised last: the source is configured, and the steps are left
     data = {
@@ -105,7 +117,7 @@ def add(
         "came_back": came_back,
         "requested": operator.request_sync(name),
         "webhook_url": webhook_url(base, webhook) if webhook else None,
-        "webhook": registered or None,
+        "webhook": registered,
         "steps": manual_steps(base, webhook) if webhook and not registered else [],
         "notes": list(NOTES.get(made.provider, ())),
     }
@@ -129,17 +141,18 @@ def _nothing_written() -> Iterator[None]:
         raise CommandError(known.code, known.message, remedy) from None
 
 
-def _check_register(made: Source, token: str, api: str) -> None:
+def _registrar(made: Source, given: AddOptions, token: str | None, api: str | None) -> Registrar:
+    known = api_url(made.provider, made.base_url)
     if made.provider not in REGISTERS:
         message = f"--register: {made.provider} has no API for webhooks"
         raise CommandError(Exit.USAGE, message, "omit it, and follow the steps that are printed")
     if not token:
         message = "--register needs a token that can manage webhooks"
         raise CommandError(Exit.USAGE, message, "add --admin-token-file; the token is not stored")
-    if not api:
+    if not (api or (known and given.key)):
         message = "an admin token is only sent to an address given in the same command"
-        known = api_url(made.provider, made.base_url)
         raise CommandError(Exit.USAGE, message, f"add --api-url {known or 'URL'}")
+    return Registrar(api or known, token)
 
 
 def _add_lines(data: dict[str, Any]) -> Iterator[str]:
@@ -204,7 +217,7 @@ def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 
 
 @command(source, "remove")
-@click.argument("name", metavar="SOURCE")
+@source_argument
 @click.option("--purge", is_flag=True, help="Also delete its flags and history.")
 @click.option("--forget", is_flag=True, help="Delete the parameters only; leave the store alone.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -214,7 +227,6 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     Its published flags stay readable unless they are purged. Nothing more is published for this
     name until the source is added again.
     """
-    check_name(name)
     there = parameters.read(operator, name)
     if there == SourceParameters():
         operator.source(name)  # raises an error that lists the sources

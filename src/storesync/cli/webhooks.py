@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from storesync.cli.errors import CommandError, Exit
+from storesync.cli.screen import CommandError, Exit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,39 +53,16 @@ _STEPS = {
     ),
 }
 UNLEASH_EVENTS = (
-    "feature-archived",
-    "feature-created",
-    "feature-deleted",
-    "feature-dependencies-removed",
-    "feature-dependency-added",
-    "feature-dependency-removed",
-    "feature-environment-disabled",
-    "feature-environment-enabled",
-    "feature-environment-variants-updated",
-    "feature-import",
-    "feature-metadata-updated",
-    "feature-project-change",
-    "feature-revived",
-    "feature-stale-off",
-    "feature-stale-on",
-    "feature-strategy-add",
-    "feature-strategy-remove",
-    "feature-strategy-update",
-    "feature-tagged",
-    "feature-untagged",
-    "feature-updated",
-    "feature-variants-updated",
-    "features-imported",
-    "project-archived",
-    "project-deleted",
-    "project-environment-added",
-    "project-environment-removed",
-    "project-revived",
-    "segment-created",
-    "segment-deleted",
-    "segment-updated",
-    "strategy-order-changed",
-)
+    "feature-archived", "feature-created", "feature-deleted", "feature-dependencies-removed",
+    "feature-dependency-added", "feature-dependency-removed", "feature-environment-disabled",
+    "feature-environment-enabled", "feature-environment-variants-updated", "feature-import",
+    "feature-metadata-updated", "feature-project-change", "feature-revived", "feature-stale-off",
+    "feature-stale-on", "feature-strategy-add", "feature-strategy-remove",
+    "feature-strategy-update", "feature-tagged", "feature-untagged", "feature-updated",
+    "feature-variants-updated", "features-imported", "project-archived", "project-deleted",
+    "project-environment-added", "project-environment-removed", "project-revived",
+    "segment-created", "segment-deleted", "segment-updated", "strategy-order-changed",
+)  # fmt: skip
 """Every event that changes what an SDK is served."""
 
 
@@ -187,13 +164,12 @@ class Registrar:
                     timeout=TIMEOUT_S,
                     allow_redirects=False,
                 )
-            is_success = response.status_code in SUCCESS
-            found = response.json() if is_success and response.content else {}
+            if response.status_code in SUCCESS:
+                found: dict[str, Any] = response.json() if response.content else {}
+                return found
         except (requests.RequestException, UnicodeError) as error:  # its text may quote the token
             message = f"no usable response from {host}: {type(error).__name__}"
             raise CommandError(Exit.PROVIDER, message, BY_HAND) from None
-        if is_success:
-            return found if isinstance(found, dict) else {}
         message, remedy = f"{host} responded with {response.status_code}", BY_HAND
         if response.status_code in {401, 403}:
             message += ": the token cannot manage webhooks"
