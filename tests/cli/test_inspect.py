@@ -90,7 +90,11 @@ def test_get_evaluates_a_context(rig: Rig, prod: LaunchDarklySimulator) -> None:
         (("nonsense",), 2, "No such command"),
         ((*ADD, "u"), 2, "missing options: --provider"),
         ((*ADD, "u", "--provider", "unleash"), 2, "missing options: --base-url, --key-file"),
-        ((*ADD, "u", "--provider", "unleash", "--key-file", "/dev/null"), 2, "/dev/null is missing"),
+        (
+            (*ADD, "u", "--provider", "unleash", "--key-file", "/dev/null"),
+            2,
+            "/dev/null is missing",
+        ),
         ((*ADD, "--", "Prod"), 2, "is not a valid source name"),
         ((*ADD, "--", "a" * 49), 2, "is not a valid source name"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,13 +24,12 @@ OK, PROBLEM, SKIPPED = "ok", "problem", "skipped"
 _COLORS = {OK: "green", PROBLEM: "red", SKIPPED: "bright_black"}
 
 
-class Finding(NamedTuple):
-    """The result of one check."""
+type Finding = dict[str, str]
 
-    level: str
-    check: str
-    message: str
-    remedy: str = ""
+
+def _finding(level: str, check: str, message: str, remedy: str = "") -> Finding:
+    found = {"level": level, "check": check, "message": message}
+    return found | ({"remedy": remedy} if remedy else {})
 
 
 @command(storesync, "doctor")
@@ -47,23 +46,16 @@ def doctor(operator: Operator, *, names: tuple[str, ...]) -> int:
         *_run("queue", "SOURCE", _check_queues, operator),
     ]
     sources = {name: _source(operator, name) for name in operator.names(names)}
-    data = {
-        "deployment": _to_json(deployment),
-        "sources": {name: _to_json(findings) for name, findings in sources.items()},
-    }
     titled = {f"source {name}": findings for name, findings in sources.items()}
-    operator.screen.result(data, _lines({operator.deployment.name: deployment, **titled}))
-    found = (each for findings in (deployment, *sources.values()) for each in findings)
-    return Exit.FINDINGS if any(each.level == PROBLEM for each in found) else Exit.OK
-
-
-def _to_json(findings: list[Finding]) -> list[dict[str, str]]:
-    return [{field: text for field, text in each._asdict().items() if text} for each in findings]
+    found = {operator.deployment.name: deployment, **titled}
+    operator.screen.result({"deployment": deployment, "sources": sources}, _lines(found))
+    levels = {each["level"] for findings in found.values() for each in findings}
+    return Exit.FINDINGS if PROBLEM in levels else Exit.OK
 
 
 def _source(operator: Operator, name: str) -> list[Finding]:
     found = _run("parameters", name, _check_parameters, operator, name)
-    if found[0].level == OK:
+    if found[0]["level"] == OK:
         source = operator.source(name)
         for check, work in (
             ("provider", _check_provider),
@@ -83,49 +75,49 @@ def _run(
         return list(work(*arguments))
     except Exception as error:  # noqa: BLE001 - to_error raises bugs again
         known = to_error(error, source)
-        return [Finding(PROBLEM, check, known.message, known.remedy)]
+        return [_finding(PROBLEM, check, known.message, known.remedy)]
 
 
 def _lines(found: dict[str, list[Finding]]) -> Iterator[str]:
     for title, findings in found.items():
         yield title
         for each in findings:
-            level = click.style(each.level.ljust(8), fg=_COLORS[each.level])
-            yield f"  {level} {each.check}: {each.message}"
-            if each.remedy:
-                yield f"           fix: {each.remedy}"
+            level = click.style(each["level"].ljust(8), fg=_COLORS[each["level"]])
+            yield f"  {level} {each['check']}: {each['message']}"
+            if "remedy" in each:
+                yield f"           fix: {each['remedy']}"
 
 
 # -- the deployment -------------------------------------------------------------------------------
 
 
 def _check_credentials(operator: Operator) -> Iterator[Finding]:
-    yield Finding(OK, "credentials", operator.aws("sts").get_caller_identity()["Arn"])
+    yield _finding(OK, "credentials", operator.aws("sts").get_caller_identity()["Arn"])
 
 
 def _check_table(operator: Operator) -> Iterator[Finding]:
     name, dynamodb = operator.deployment.table, operator.aws("dynamodb")
     ttl = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
     if ttl.get("AttributeName") == "expires_at":
-        yield Finding(OK, "table", name)
+        yield _finding(OK, "table", name)
     else:  # such as a table that was restored from a backup
         remedy = "enable TTL on expires_at: without it, old chunks of large sets are never deleted"
-        yield Finding(PROBLEM, "table", f"{name} has no TTL", remedy)
+        yield _finding(PROBLEM, "table", f"{name} has no TTL", remedy)
 
 
 def _check_queues(operator: Operator) -> Iterator[Finding]:
     """Check for sync requests that failed."""
     if operator.deployment.queue_url:
         number = depth(operator, operator.deployment.queue_url)["due"]
-        yield Finding(OK, "queue", f"{number} waiting")
+        yield _finding(OK, "queue", f"{number} waiting")
     if operator.deployment.dlq_url:
         number = depth(operator, operator.deployment.dlq_url)["due"]
         if number:
             remedy = "see SyncFunction's log for the cause, then redrive or purge this queue"
             message = f"{number} sync requests failed on every try"
-            yield Finding(PROBLEM, "dead letters", message, remedy)
+            yield _finding(PROBLEM, "dead letters", message, remedy)
         else:
-            yield Finding(OK, "dead letters", "0 waiting")
+            yield _finding(OK, "dead letters", "0 waiting")
 
 
 # -- a source -------------------------------------------------------------------------------------
@@ -133,23 +125,23 @@ def _check_queues(operator: Operator) -> Iterator[Finding]:
 
 def _check_parameters(operator: Operator, name: str) -> Iterator[Finding]:
     operator.source(name)
-    yield Finding(OK, "parameters", "complete")
+    yield _finding(OK, "parameters", "complete")
 
 
 def _check_provider(operator: Operator, source: Source) -> Iterator[Finding]:
     """Fetch the provider's flag set from this machine."""
     flag_set = operator.fetch(source)
     counts = ", ".join(f"{len(flag_set.keys(name))} {name}" for name in flag_set.sections)
-    yield Finding(OK, "provider", f"{counts} from {source.base_url}")
+    yield _finding(OK, "provider", f"{counts} from {source.base_url}")
 
 
 def _check_state(operator: Operator, source: Source) -> Iterator[Finding]:
     """Report the problems that `status` shows."""
     state = operator.open(source).state(source.name)
     found = [
-        Finding(PROBLEM, "sync", text) for text in problems(source.name, state, operator.now_ms())
+        _finding(PROBLEM, "sync", text) for text in problems(source.name, state, operator.now_ms())
     ]
-    yield from found or [Finding(OK, "sync", f"version {state.published} is published")]
+    yield from found or [_finding(OK, "sync", f"version {state.published} is published")]
 
 
 def _check_store(operator: Operator, source: Source) -> Iterator[Finding]:
@@ -158,25 +150,25 @@ def _check_store(operator: Operator, source: Source) -> Iterator[Finding]:
     published, state = PublishedReader(name, store), store.state(name)
     stored = published.current(state.published) if state.published else None
     if stored is None or stored.record is None:
-        yield Finding(SKIPPED, "store", "nothing is published, or a new version just was")
+        yield _finding(SKIPPED, "store", "nothing is published, or a new version just was")
         return
     published.verify_large(stored)
     size = len(stored.record.body)
-    yield Finding(OK, "store", f"snapshot record and body match their digests ({size} bytes)")
+    yield _finding(OK, "store", f"snapshot record and body match their digests ({size} bytes)")
     remedy = f"`storesync sync {name} --verify` repairs it; while pinned, repeat the rollback"
     for number in range(1, operator.deployment.replicas):
         record = store.read(keys.snapshot_key(name, number)) or {}
         if record.get("token") != state.published:
             message = f"replica {number} of the snapshot record differs"
-            yield Finding(PROBLEM, "store", message, remedy)
+            yield _finding(PROBLEM, "store", message, remedy)
     plan = rows.plan(source, stored, None, store, state.published)
     if plan.writes:
         message = f"{len(plan.writes)} rows differ from the snapshot"
-        yield Finding(PROBLEM, "rows", message, remedy)
+        yield _finding(PROBLEM, "rows", message, remedy)
     elif source.rows:
-        yield Finding(OK, "rows", "match the snapshot")
+        yield _finding(OK, "rows", "match the snapshot")
     else:
-        yield Finding(SKIPPED, "rows", "disabled for this source")
+        yield _finding(SKIPPED, "rows", "disabled for this source")
 
 
 def _check_webhook(operator: Operator, source: Source) -> Iterator[Finding]:
@@ -185,8 +177,8 @@ def _check_webhook(operator: Operator, source: Source) -> Iterator[Finding]:
         return
     webhook = parameters.read(operator, name).webhook(operator.deployment.prefix, name)
     if webhook.provider == source.provider:
-        yield Finding(OK, "webhook", "its parameter is complete")
+        yield _finding(OK, "webhook", "its parameter is complete")
     else:
         message = f"its parameter is for {webhook.provider}, the source for {source.provider}"
         remedy = f"repeat the interrupted `storesync source add {name} --replace`"
-        yield Finding(PROBLEM, "webhook", message, remedy)
+        yield _finding(PROBLEM, "webhook", message, remedy)

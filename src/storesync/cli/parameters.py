@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +49,8 @@ class SourceParameters:
         return found if isinstance(found, dict) else {}
 
     def text(self, kind: str, field: str) -> str:
-        """Return one field, or "" if it is missing or not a string."""
-        value = self.values(kind).get(field)
-        return value.strip() if isinstance(value, str) else ""
+        """Return one field, or "" if it is missing."""
+        return str(self.values(kind).get(field, ""))
 
     def options(self, kind: str) -> dict[str, Any]:
         """Return the options; empty if they are not an object."""
@@ -65,12 +63,11 @@ class SourceParameters:
         Credentials without a source, or of another provider than the source's, are left over from
         an interrupted command and belong to neither.
         """
-        stored_for = {self.text(kind, "provider") for kind in ("sources", "credentials")}
-        name = self.text("credentials", "provider")
-        usual = providers.get(name).default_base_url if name in providers.names() else ""
+        if {self.text(kind, "provider") for kind in ("sources", "credentials")} != {provider}:
+            return False
+        usual = providers.get(provider).default_base_url
         address = (self.text("credentials", "base_url") or usual).rstrip("/")
-        is_same_address = base_url.rstrip("/") in {"", address}
-        return bool(address) and stored_for == {provider} and is_same_address
+        return address != "" and base_url.rstrip("/") in {"", address}
 
     def keep_for(self, provider: str, base_url: str = "") -> SourceParameters:
         """Return the parameters that stay valid for this provider and, if given, this address.
@@ -220,12 +217,9 @@ def _filled(**values: object) -> dict[str, Any]:
 
 def read(operator: Operator, name: str) -> SourceParameters:
     """Read the parameters of a source."""
-    ssm, texts = operator.aws("ssm"), {}
-    for kind in KINDS:
-        with suppress(ssm.exceptions.ParameterNotFound):
-            reply = ssm.get_parameter(Name=operator.path(kind, name), WithDecryption=True)
-            texts[kind] = reply["Parameter"]["Value"]
-    return SourceParameters(**texts)
+    kinds = {operator.path(kind, name): kind for kind in KINDS}
+    found = operator.aws("ssm").get_parameters(Names=list(kinds), WithDecryption=True)
+    return SourceParameters(**{kinds[each["Name"]]: each["Value"] for each in found["Parameters"]})
 
 
 def write(operator: Operator, name: str, new: SourceParameters) -> None:
@@ -242,8 +236,6 @@ def write(operator: Operator, name: str, new: SourceParameters) -> None:
             remove(operator, name, kind)
 
 
-def remove(operator: Operator, name: str, kind: str) -> None:
-    """Delete one parameter if it exists."""
-    ssm = operator.aws("ssm")
-    with suppress(ssm.exceptions.ParameterNotFound):
-        ssm.delete_parameter(Name=operator.path(kind, name))
+def remove(operator: Operator, name: str, *kinds: str) -> None:
+    """Delete parameters if they exist."""
+    operator.aws("ssm").delete_parameters(Names=[operator.path(kind, name) for kind in kinds])

@@ -13,7 +13,7 @@ from storesync.cli import parameters
 from storesync.cli.app import command, source, source_argument
 from storesync.cli.parameters import AddOptions, SourceParameters, complete, compose
 from storesync.cli.screen import CommandError, Exit, table, to_error
-from storesync.cli.webhooks import NOTES, REGISTERS, Registrar, api_url, manual_steps, webhook_url
+from storesync.cli.webhooks import Registrar, api_url, manual_steps, webhook_url
 from storesync.config import STORES, Parameters
 from storesync.errors import ConfigurationError, ProviderError
 from storesync.maintenance import mark_removed, restore_source
@@ -44,6 +44,10 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+APPCONFIG_NOTE = (
+    "a gradual deployment is not gradual here, and SyncFunction needs the stack's parameter "
+    "AppConfigProfile: docs/configure.md"
+)
 _FILE: dict[str, Any] = {"type": _secret, "metavar": "FILE"}
 _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": True}
 
@@ -119,7 +123,7 @@ def add(  # noqa: PLR0913 - its options
         "webhook_url": webhook_url(base, webhook) if webhook else None,
         "webhook": registered,
         "steps": manual_steps(base, webhook) if webhook and not registered else [],
-        "notes": list(NOTES.get(made.provider, ())),
+        "notes": [APPCONFIG_NOTE] if made.provider == "appconfig" else [],
     }
     operator.screen.result(data, _add_lines(data))
     if failed:
@@ -143,7 +147,7 @@ def _nothing_written() -> Iterator[None]:
 
 def _registrar(made: Source, given: AddOptions, token: str | None, api: str | None) -> Registrar:
     known = api_url(made.provider, made.base_url)
-    if made.provider not in REGISTERS:
+    if made.provider not in {"launchdarkly", "unleash"}:
         message = f"--register: {made.provider} has no API for webhooks"
         raise CommandError(Exit.USAGE, message, "omit it, and follow the steps that are printed")
     if not token:
@@ -245,8 +249,7 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     token = None
     if made is not None:
         token = mark_removed(name, operator.open(made), operator.clock, purge=purge)
-    for kind in ("sources", "credentials"):
-        parameters.remove(operator, name, kind)
+    parameters.remove(operator, name, "sources", "credentials")
     data = {"source": name, "tombstone": token, "purged": purge}
     lines = [f"source {name} is removed; {effect}" if made else f"source {name} is forgotten"]
     if made is None or providers.get(made.provider).needs_key:

@@ -18,16 +18,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 15.0
 SUCCESS = range(200, 300)
-REGISTERS = {"launchdarkly", "unleash"}
-"""Providers whose API manages webhooks."""
 BY_HAND = "check --api-url, or create the webhook by hand"
-NOTES = {
-    "appconfig": (
-        "a gradual deployment is not gradual here: all readers get it when it is complete",
-        "with --option live=baking, a rollback by an alarm reaches readers after the deployment",
-        "deploy with AppConfigProfile=<application>/<environment>/<profile>: docs/configure.md",
-    )
-}
 _STEPS = {
     "launchdarkly": (
         "In LaunchDarkly: the gear (Organization settings), Integrations, Webhooks: add one",
