@@ -310,9 +310,10 @@ def _matches(operands: Operands, missing: Verdict) -> Rule:
             return missing
         if not isinstance(text, str) or not (text.isascii() and text.isprintable()):
             return None
-        if whole(text):
-            return True
-        return None if anywhere(text) else False
+        try:
+            return True if whole(text) else None if anywhere(text) else False
+        except UnsupportedError:  # a long text
+            return None
 
     return rule
 
