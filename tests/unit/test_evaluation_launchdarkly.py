@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.errors import CorruptSnapshotError, StoreUnavailableError
+from flagstore.errors import StoreUnavailableError
 from flagstore.evaluation import base
 from flagstore.evaluation.base import ContextError, EngineConfig, Evaluation
 from flagstore.evaluation.launchdarkly import engine
@@ -179,7 +179,6 @@ def test_unreadable_items() -> None:
             "flag": flag(rules=[IN_SEGMENT]),
             "other": flag("other"),
             "dependent": flag("dependent", version=9, **needs("flag")),
-            "corrupt": CorruptSnapshotError("a block"),
         },
         segments={"segment": StoreUnavailableError("busy")},
     )
@@ -188,7 +187,6 @@ def test_unreadable_items() -> None:
     for key, version in (("flag", 7), ("dependent", 9)):
         expected = Evaluation(error=base.SEGMENT_UNAVAILABLE, version=version)
         assert ours.evaluate(key, context) == expected
-    assert ours.evaluate("corrupt", context).error == base.NOT_LOADED
     assert ours.evaluate("other", context).reason == base.FALLTHROUGH
     items.sections["segments"]["segment"] = {"key": "segment", "version": 1, "included": ["a"]}
     assert ours.evaluate("flag", context).reason == base.RULE_MATCH

@@ -3,8 +3,7 @@
 AWS publishes neither an evaluator nor test cases: the only evaluator is inside the AppConfig agent.
 So this follows the AWS AppConfig user guide ("Defining rules for multi-variant feature flags",
 "Understanding multi-variant feature flag rules", "type reference for
-AWS.AppConfig.FeatureFlags"); what the guide leaves open is ``UNSUPPORTED``, never a guess:
-:mod:`flagstore.evaluation.appconfig_rules` lists it.
+AWS.AppConfig.FeatureFlags"); what the guide leaves open is ``UNSUPPORTED``, never a guess.
 
 A flag's value is its attributes while it is on; a flag that is off has none. In a freeform profile
 each top-level key is a flag, and its value any JSON.
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore.evaluation import base
 from flagstore.evaluation.base import (
+    NOT_FOUND,
     ContextError,
     Evaluation,
     MalformedError,
     all_of,
-    log_fault,
+    failed,
     optional,
     required,
 )
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 FREEFORM = "freeform"
 """``format`` in the flag set's ``meta``: nothing in such a profile is a rule."""
 
-_NOT_FOUND = Evaluation(error=base.FLAG_NOT_FOUND)
 _MALFORMED = Evaluation(error=base.MALFORMED_FLAG)
 _UNSUPPORTED = Evaluation(error=base.UNSUPPORTED)
 _PLAIN = {str, bool, int, float}
@@ -74,20 +73,17 @@ class AppConfigEngine:
             raise ContextError(base.CONTEXT_INVALID, "a context must be a mapping") from None
 
     def evaluate(self, key: str, context: Context) -> Evaluation:
-        """Evaluate one flag. Never raises: errors are results."""
+        """See Engine."""
         try:
             flag = self._flags.get(key)
             if flag is None:
                 item = self._items.item("flags", key)
                 if item is None:
-                    return _NOT_FOUND
+                    return NOT_FOUND
                 flag = self._flags[key] = self._compile(item)
             return flag(context)
         except Exception as error:  # noqa: BLE001 - a flag must not break its caller
-            if not isinstance(key, str):
-                return _NOT_FOUND
-            log_fault(key, error)
-            return Evaluation(error=base.EXCEPTION)
+            return failed(key, error)
 
 
 def engine(items: Items, config: EngineConfig) -> AppConfigEngine:  # noqa: ARG001 - see base

@@ -2,19 +2,8 @@
 
 A rule is an s-expression in the text form of Amazon Ion: ``(and (eq $state "Virginia") (gt $age
 65))``. Source: AWS AppConfig user guide, "Defining rules for multi-variant feature flags". It is
-true, false, or unknown (None) where that depends on what the guide leaves open:
-
-- the hash of ``split``, except for 0 and 100 percent, and a ``split`` by a missing value
-- whether ``matches`` must match a whole string or any part of it, where the two differ; and regular
-  expressions that differ between dialects, or could be slow
-- a comparison of two types, such as the string ``"70"`` with the number 65: the agent gets its
-  context as text, and the guide does not document the comparison
-- the order of strings, and timestamps
-- a missing value below ``not``; elsewhere, a comparison with one is false ("If the context doesn't
-  include an account ID …, AWS AppConfig returns configuration data for the Default rule")
-- operators, numbers of operands and literals that the guide does not show
-
-Strings are compared letter by letter, which is assumed.
+true, false, or unknown (None) where that depends on what the guide leaves open: docs/evaluate.md
+lists it.
 """
 
 from __future__ import annotations

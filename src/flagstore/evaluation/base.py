@@ -9,6 +9,8 @@ use the codes below where providers mean the same, and the provider's own terms 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from flagstore.errors import NotLoadedError
+
 if TYPE_CHECKING:
     from typing import Protocol, TypeAlias
 
@@ -96,6 +98,9 @@ class Evaluation(NamedTuple):
     """LaunchDarkly: whether the rule or fallthrough is an experiment that counts this context."""
 
 
+NOT_FOUND = Evaluation(error=FLAG_NOT_FOUND)
+
+
 class ContextError(Exception):
     """A context that is invalid for every flag; ``args`` are the error and its message."""
 
@@ -123,12 +128,6 @@ class UnsupportedError(EvaluationError):
     error = UNSUPPORTED
 
 
-class SegmentUnavailableError(EvaluationError):
-    """A large segment cannot be read now."""
-
-    error = SEGMENT_UNAVAILABLE
-
-
 def optional(data: "Json", name: str, kind: type | tuple[type, ...]) -> "Json":
     """Return a field, None if it is missing or null; MalformedError if it has another type."""
     value = data.get(name)
@@ -153,14 +152,22 @@ def all_of(values: list[Any] | None, kind: type) -> list[Any]:
     return values or []
 
 
-def log_fault(key: str, error: Exception) -> None:
-    """Log where an evaluation failed, without the exception's text, which may quote the context."""
-    import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
-    import traceback  # noqa: PLC0415 - the same
+def failed(key: object, error: Exception, rule: str = "", version: int | None = None) -> Evaluation:
+    """Return the result of an evaluation that raised; an unexpected exception is logged."""
+    if not isinstance(key, str):
+        return NOT_FOUND
+    code = SEGMENT_UNAVAILABLE if isinstance(error, NotLoadedError) else EXCEPTION
+    if isinstance(error, EvaluationError):
+        code = error.error
+    elif code == EXCEPTION:
+        import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
+        import traceback  # noqa: PLC0415 - the same
 
-    where = "".join(traceback.format_tb(error.__traceback__))
-    name = type(error).__name__
-    logging.getLogger("flagstore").error("flag %r was not evaluated: %s\n%s", key, name, where)
+        # Without the exception's text, which may quote the context.
+        where = "".join(traceback.format_tb(error.__traceback__, -20))
+        name = type(error).__name__
+        logging.getLogger("flagstore").error("flag %r was not evaluated: %s\n%s", key, name, where)
+    return Evaluation(error=code, rule=rule, version=version)
 
 
 class EngineConfig(NamedTuple):

@@ -12,25 +12,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flagstore.errors import NotLoadedError
 from flagstore.evaluation import base
 from flagstore.evaluation.base import (
+    NOT_FOUND,
     ContextError,
-    Evaluation,
-    EvaluationError,
     MalformedError,
-    SegmentUnavailableError,
-    log_fault,
+    failed,
 )
 from flagstore.evaluation.launchdarkly_flags import USER, Flag, compile_flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flagstore.evaluation.base import EngineConfig, Items, Json
+    from flagstore.evaluation.base import EngineConfig, Evaluation, Items, Json
     from flagstore.evaluation.launchdarkly_flags import Attributes, Context, Matcher, Path
 
-_NOT_FOUND = Evaluation(error=base.FLAG_NOT_FOUND)
 _KIND_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
 
 
@@ -70,25 +66,17 @@ class LaunchDarklyEngine:
         return {kind: _single(attributes, kind)}
 
     def evaluate(self, key: str, context: Context) -> Evaluation:
-        """Evaluate one flag. Never raises: errors are results."""
+        """See Engine."""
         flag = None
         try:
             flag = self._flags.get(key)
             if flag is None:
                 flag = self._flag(key)
                 if flag is None:
-                    return _NOT_FOUND
+                    return NOT_FOUND
             return flag.evaluate(context, ())
         except Exception as error:  # noqa: BLE001 - a flag must not break its caller
-            if not isinstance(key, str):
-                return _NOT_FOUND
-            version = flag.version if flag else None
-            if isinstance(error, EvaluationError):
-                return Evaluation(error=error.error, version=version)
-            if isinstance(error, NotLoadedError):
-                return Evaluation(error=base.NOT_LOADED, version=version)
-            log_fault(key, error)
-            return Evaluation(error=base.EXCEPTION, version=version)
+            return failed(key, error, version=flag.version if flag else None)
 
     def check(self, section: str, key: str) -> None:
         """Compile a flag or segment.
@@ -127,10 +115,7 @@ class LaunchDarklyEngine:
         segment = self._segments.get(key)
         if segment is not None or not isinstance(key, str):
             return segment
-        try:
-            data = self._items.item("segments", key)
-        except NotLoadedError:
-            raise SegmentUnavailableError from None
+        data = self._items.item("segments", key)
         if data is None:
             return None
         from flagstore.evaluation.launchdarkly_rules import compile_segment  # noqa: PLC0415

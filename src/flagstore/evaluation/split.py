@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from flagstore.errors import NotLoadedError
 from flagstore.evaluation import base
 from flagstore.evaluation.base import (
     Evaluation,
     MalformedError,
     UnsupportedError,
     all_of,
-    log_fault,
+    failed,
     optional,
     required,
 )
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flagstore.evaluation.base import EngineConfig, Items, Json
-    from flagstore.evaluation.split_matchers import Context, Links, Match
+    from flagstore.evaluation.split_matchers import Context, Match
 
     Decide = Callable[[Context], Evaluation]
     Choice = tuple[Evaluation | None, Decide]
@@ -66,8 +65,11 @@ class SplitEngine:
         try:
             flag = self._flags.get(key) or self._flag(key.strip())
             return _NOT_FOUND if flag is None else flag(context)
+        except ValueError:  # a lone surrogate to hash, or a value that contains itself
+            return Evaluation(error=base.CONTEXT_INVALID, rule="exception")
         except Exception as error:  # noqa: BLE001 - a flag must not break its caller
-            return _failed(key, error)
+            unsupported = isinstance(error, UnsupportedError)
+            return failed(key, error, _UNSUPPORTED_LABEL if unsupported else "exception")
 
     def check(self, section: str, name: str) -> None:
         """Compile a flag or segment; MalformedError if it cannot be used."""
@@ -78,7 +80,7 @@ class SplitEngine:
             RuleBased(raw, self)
 
     def treatment(self, flag: str) -> Callable[[Context], str]:
-        """See Links."""
+        """Return a function for another flag's treatment, or ``control`` if it has none."""
 
         def treatment(context: Context) -> str:
             decide = self._flags.get(flag) or self._flag(flag)
@@ -90,7 +92,7 @@ class SplitEngine:
         return treatment
 
     def segment(self, name: str) -> Match:
-        """See Links."""
+        """Return a matcher for the keys in a segment; it matches none if it is missing."""
         segments = self._segments
 
         def within(context: Context) -> bool:
@@ -103,7 +105,7 @@ class SplitEngine:
         return within
 
     def rule_based(self, name: str) -> Match:
-        """See Links."""
+        """Return a matcher for the contexts in a rule-based segment."""
         token = f"segment {name}"
         return lambda context: self.find(name).contains(context.entering(token))
 
@@ -139,38 +141,20 @@ def _malformed(_context: Context) -> Evaluation:
     raise MalformedError
 
 
-def _failed(key: object, error: Exception) -> Evaluation:
-    """Return the result of an evaluation that raised."""
-    if not isinstance(key, str):
-        return _NOT_FOUND
-    if isinstance(error, UnsupportedError):
-        return Evaluation(error=base.UNSUPPORTED, rule=_UNSUPPORTED_LABEL)
-    if isinstance(error, NotLoadedError):
-        word = base.SEGMENT_UNAVAILABLE
-    elif isinstance(error, (MalformedError, RecursionError)):
-        word = base.MALFORMED_FLAG  # a RecursionError: a chain of thousands of flags
-    elif isinstance(error, ValueError):
-        word = base.CONTEXT_INVALID  # a lone surrogate to hash, or a value that contains itself
-    else:
-        log_fault(key, error)
-        word = base.EXCEPTION
-    return Evaluation(error=word, rule="exception")
-
-
 # -- flags ----------------------------------------------------------------------------------------
 
 
-def compile_flag(raw: Json, links: Links) -> Decide:
+def compile_flag(raw: Json, engine: SplitEngine) -> Decide:
     """Compile a flag; MalformedError if a field is missing or invalid."""
     if not isinstance(raw, dict) or not raw.keys() >= {"name", "status", "trafficTypeName"}:
         raise MalformedError
     results = _Results(raw)
     optional(raw, "sets", list)
     prerequisites = [
-        (links.treatment(required(each, "n", str)), all_of(required(each, "ts", list), str))
+        (engine.treatment(required(each, "n", str)), all_of(required(each, "ts", list), str))
         for each in all_of(optional(raw, "prerequisites", list), dict)
     ]
-    decide = _walk(*_steps(results, raw, links))
+    decide = _walk(*_steps(results, raw, engine))
     if required(raw, "killed", bool):
         return _constant(results.default(base.OFF, "killed"))
     if prerequisites:
@@ -220,11 +204,11 @@ class _Results:
         return None, lambda context: table[context.buckets.get(seed) or bucket(context, seed)]
 
 
-def _steps(results: _Results, raw: Json, links: Links) -> tuple[list[Step], Choice]:
+def _steps(results: _Results, raw: Json, engine: SplitEngine) -> tuple[list[Step], Choice]:
     """Compile the conditions: return what to try in turn, and the choice if nothing matches."""
     conditions = all_of(required(raw, "conditions", list), dict)
     try:
-        compiled = [compile_condition(condition, links) for condition in conditions]
+        compiled = [compile_condition(condition, engine) for condition in conditions]
     except UnsupportedError:
         # As in the SDK, an unknown matcher takes the place of all conditions.
         compiled = [(always, True)]

@@ -24,28 +24,15 @@ from flagstore.evaluation.base import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Protocol
 
     from flagstore.evaluation.base import Json
     from flagstore.evaluation.semver import LooseVersion
+    from flagstore.evaluation.split import SplitEngine
 
     Match = Callable[["Context"], Any]
     """Whether a context matches, as a truthy or falsy value."""
     Test = Callable[[Any], bool]
     """The same for a value: an attribute, or the key."""
-
-    class Links(Protocol):
-        """Finds the other flags and segments that a matcher refers to."""
-
-        def treatment(self, flag: str) -> Callable[[Context], str]:
-            """Return a function for another flag's treatment, or ``control`` if it has none."""
-
-        def segment(self, name: str) -> Match:
-            """Return a matcher for the keys in a segment; it matches none if it is missing."""
-
-        def rule_based(self, name: str) -> Match:
-            """Return a matcher for the contexts in a rule-based segment."""
-
 
 MAX_KEY = 250
 """In characters."""
@@ -148,7 +135,7 @@ def always(_context: Context) -> bool:
     return True
 
 
-def compile_condition(raw: Json, links: Links) -> tuple[Match, bool]:
+def compile_condition(raw: Json, engine: SplitEngine) -> tuple[Match, bool]:
     """Compile a condition: its matcher, and whether the traffic allocation applies (``ROLLOUT``).
 
     Raises:
@@ -157,7 +144,7 @@ def compile_condition(raw: Json, links: Links) -> tuple[Match, bool]:
     """
     group = required(raw, "matcherGroup", dict)
     matchers = all_of(required(group, "matchers", list), dict)
-    compiled = [_compile_matcher(matcher, links) for matcher in matchers]
+    compiled = [_compile_matcher(matcher, engine) for matcher in matchers]
     kind = raw.get("conditionType", "WHITELIST")
     if group.get("combiner") != "AND" or kind not in ("WHITELIST", "ROLLOUT"):
         raise MalformedError
@@ -182,7 +169,7 @@ def _all(matches: list[Match]) -> Match:
     return match_all
 
 
-def _compile_matcher(raw: Json, links: Links) -> Match:
+def _compile_matcher(raw: Json, engine: SplitEngine) -> Match:
     kind = required(raw, "matcherType", str)
     if kind not in _TESTS and kind not in _MATCHERS:
         raise UnsupportedError
@@ -191,7 +178,7 @@ def _compile_matcher(raw: Json, links: Links) -> Match:
     # An empty string is the name of an attribute here; it is the key in the JavaScript SDK.
     name = optional(selector, "attribute", str)
     if kind in _MATCHERS:
-        match = _MATCHERS[kind](raw, name, links)
+        match = _MATCHERS[kind](raw, name, engine)
         return (lambda context: not match(context)) if negate else match
     test = _TESTS[kind](raw)
     if negate:
@@ -202,32 +189,32 @@ def _compile_matcher(raw: Json, links: Links) -> Match:
 # -- matchers of the key --------------------------------------------------------------------------
 
 
-def _all_keys(_raw: Json, _name: str | None, _links: Links) -> Match:
+def _all_keys(_raw: Json, _name: str | None, _engine: SplitEngine) -> Match:
     return always
 
 
-def _in_segment(raw: Json, name: str | None, links: Links) -> Match:
+def _in_segment(raw: Json, name: str | None, engine: SplitEngine) -> Match:
     data = required(raw, "userDefinedSegmentMatcherData", dict)
-    within = links.segment(required(data, "segmentName", str))
+    within = engine.segment(required(data, "segmentName", str))
     if name is None:
         return within
     # The attribute must exist, but the segment is searched for the key.
     return lambda context: context.values.get(name) is not None and within(context)
 
 
-def _in_rule_based(raw: Json, _name: str | None, links: Links) -> Match:
+def _in_rule_based(raw: Json, _name: str | None, engine: SplitEngine) -> Match:
     data = required(raw, "userDefinedSegmentMatcherData", dict)
-    return links.rule_based(required(data, "segmentName", str))
+    return engine.rule_based(required(data, "segmentName", str))
 
 
-def _in_treatment(raw: Json, _name: str | None, links: Links) -> Match:
+def _in_treatment(raw: Json, _name: str | None, engine: SplitEngine) -> Match:
     data = required(raw, "dependencyMatcherData", dict)
-    treatment = links.treatment(required(data, "split", str))
+    treatment = engine.treatment(required(data, "split", str))
     wanted = frozenset(all_of(required(data, "treatments", list), str))
     return lambda context: treatment(context) in wanted
 
 
-_MATCHERS: dict[str, Callable[[Json, str | None, Links], Match]] = {
+_MATCHERS: dict[str, Callable[[Json, str | None, SplitEngine], Match]] = {
     "ALL_KEYS": _all_keys,
     "IN_SEGMENT": _in_segment,
     "IN_RULE_BASED_SEGMENT": _in_rule_based,

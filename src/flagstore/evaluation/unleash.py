@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from flagstore.errors import NotLoadedError
 from flagstore.evaluation import base
 from flagstore.evaluation.base import (
     ContextError,
@@ -43,10 +42,7 @@ MALFORMED: Final = (MalformedError, AttributeError, IndexError, KeyError, TypeEr
 
 _OFF = Evaluation(value=False, reason=base.OFF)
 _NO_MATCH = Evaluation(value=False, reason=base.NO_MATCH)
-_NOT_FOUND = Evaluation(error=base.FLAG_NOT_FOUND)
 _MALFORMED = Evaluation(error=base.MALFORMED_FLAG)
-_SEGMENT_UNAVAILABLE = Evaluation(error=base.SEGMENT_UNAVAILABLE)
-_EXCEPTION = Evaluation(error=base.EXCEPTION)
 _OFF_BY_FAULT = Evaluation(value=False, error=base.MALFORMED_FLAG)
 """As in the official engine, for a flag that it cannot compile."""
 
@@ -146,18 +142,13 @@ class UnleashEngine:
                 given = self._items.item("flags", key)
                 if given is None:
                     # Not kept, since callers may make up any number of names.
-                    return _NOT_FOUND
+                    return base.NOT_FOUND
                 evaluator = self._evaluators[key] = self._compiled(given)
             return evaluator(context)
         except UnsupportedError as error:
             return _unsupported(error)
-        except NotLoadedError:
-            return _SEGMENT_UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - a flag must not break its caller
-            if not isinstance(key, str):
-                return _NOT_FOUND
-            base.log_fault(key, error)
-            return _EXCEPTION
+            return base.failed(key, error)
 
     def _compiled(self, given: Json) -> Evaluate:
         try:

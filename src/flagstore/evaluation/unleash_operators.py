@@ -13,7 +13,6 @@ from operator import eq, ge, gt, le, lt
 from typing import TYPE_CHECKING, Any
 
 from flagstore.evaluation.base import (
-    MalformedError,
     UnsupportedError,
     all_of,
     optional,
@@ -77,8 +76,8 @@ def constraint(given: Json) -> Predicate:
     """
     name = quotable(required(given, "contextName", str))
     operator = required(given, "operator", str)
-    inverted = _switch(given, "inverted")
-    ignore_case = _switch(given, "caseInsensitive")
+    inverted = optional(given, "inverted", bool) is True
+    ignore_case = optional(given, "caseInsensitive", bool) is True
     values: list[str] = all_of(optional(given, "values", list), str)
     value: str | None = optional(given, "value", str)
     if operator in ("IN", "NOT_IN"):
@@ -137,13 +136,6 @@ def every(predicates: list[Predicate]) -> Predicate | None:
         return True
 
     return check
-
-
-def _switch(given: Json, name: str) -> bool:
-    value = given.get(name, False)
-    if not isinstance(value, bool):
-        raise MalformedError(name)
-    return value
 
 
 def quotable(text: str) -> str:
