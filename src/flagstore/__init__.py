@@ -1,4 +1,4 @@
-"""flagstore reads: feature flags from a store in your own account, in one read.
+"""Feature flags from a store in your own account, in one read.
 
 ::
 

@@ -1,7 +1,7 @@
 """The flag set in memory: loaded once, refreshed when it is read, never replaced by an older one.
 
-There is no thread, no file and no work between invocations, because Lambda freezes a process that
-waits. Reading flags checks whether they are fresh, at most once in a TTL.
+There is no thread, no file and no work between invocations, because Lambda freezes an idle
+process. A read checks for fresh flags first, at most once per TTL.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ NOTHING = Publication(0, "")
 
 
 class Turns:
-    """Lets one thread at a time work with a store."""
+    """Gives one thread at a time access to a store."""
 
     def __init__(self) -> None:
         self.renew()
@@ -80,16 +80,16 @@ class Turns:
             # A signal handler may raise between two lines, with or without the lock.
             if self._holder == me:
                 self._holder = 0
-            try:  # noqa: SIM105 - contextlib costs a cold start
+            try:  # noqa: SIM105 - contextlib is slow to import
                 lock.release()
             except RuntimeError:
                 pass
 
 
 class SnapshotCache:
-    """Holds the flag set of one source. Safe under threads and after a fork.
+    """Holds the flag set of one source. Thread-safe and fork-safe.
 
-    Once a flag set is loaded, only large segments may raise: NotLoadedError if one cannot be read.
+    Once a flag set is loaded, only a large segment that cannot be read raises NotLoadedError.
     """
 
     def __init__(  # noqa: PLR0913 - the arguments of a client
@@ -123,7 +123,7 @@ class SnapshotCache:
         self._pauses: dict[str, tuple[float, NotLoadedError]] = {}
         """Digest of a damaged large segment, or "" for all → end and reason of the pause."""
         self._begun: dict[str, list[bytes]] = {}
-        """Prefix of chunks → those that earlier attempts have read."""
+        """Prefix → the chunks that earlier attempts have read."""
         self._begun_body = ""
         self._due_wall = self._due_monotonic = 0.0
         self._heard_wall = self._heard_monotonic = 0.0
@@ -168,7 +168,7 @@ class SnapshotCache:
         self._open().prepare()
 
     def expect_restore(self) -> None:
-        """Check for freshness at the next use, with the budget of a first load.
+        """Check for freshness at the next use, with the time limit of a first load.
 
         A SnapStart image may be restored days later.
         """
@@ -178,7 +178,7 @@ class SnapshotCache:
             self._budget_s = FIRST_LOAD_S
 
     def close(self) -> None:
-        """Close the connection to the store, after a read that is under way. Idempotent."""
+        """Close the connection to the store, after any read in progress. Idempotent."""
         if self._store is not None:
             self._turns.take(self._store.close, FIRST_LOAD_S)
 
@@ -189,14 +189,14 @@ class SnapshotCache:
     def age_s(self) -> float:
         """Return the seconds since the store last confirmed the flag set.
 
-        By the clock that has advanced further: one may be set back, the other may stop in a freeze.
+        By the clock that has advanced further: the wall clock may be set back, the other may stop.
         """
         wall = self._clock() - self._heard_wall
         monotonic = self._monotonic() - self._heard_monotonic
         return max(wall, monotonic, 0.0)
 
     def info(self) -> Info:
-        """Return facts about the flag set, such as its age.
+        """Return information about the flag set, such as its age.
 
         Only the source state has the time of the last provider check: if it has not been read yet,
         read it now.
@@ -230,7 +230,7 @@ class SnapshotCache:
     # -- freshness --------------------------------------------------------------------------------
 
     def _is_due(self) -> bool:
-        """Return whether a check is due by either clock: one may be set, the other may freeze."""
+        """Return whether a check is due by either clock; see :meth:`age_s`."""
         return self._clock() >= self._due_wall or self._monotonic() >= self._due_monotonic
 
     def _ask_again_in(self, seconds: float) -> None:
@@ -258,7 +258,7 @@ class SnapshotCache:
         return self.current
 
     def _first_failed(self, cause: Exception) -> Snapshot:
-        """Return the flags of the bootstrap file; if there are none, raise the error."""
+        """Return the flags of the bootstrap file; without one, raise the error."""
         error = _not_loaded(cause)
         if self._bootstrap:
             from flagstore.stores.file import snapshot_of  # noqa: PLC0415 - rarely used
@@ -321,7 +321,7 @@ class SnapshotCache:
     def _failed(self, error: NotLoadedError) -> None:
         self._failures, self.stale = self._failures + 1, True
         self._error = error
-        # Cap the exponent: after 1,024 failures, a day of trouble, the float would overflow.
+        # Cap the exponent: after 1,024 failures, about a day, the float would overflow.
         pause = COOL_DOWN_S * 2.0 ** min(self._failures - 1, 10)
         # Clients that were throttled together must not retry together.
         self._ask_again_in(min(_between(pause, 1.5 * pause), MAX_COOL_DOWN_S))
@@ -414,10 +414,10 @@ class SnapshotCache:
     # -- large segments: read when a flag first needs one -----------------------------------------
 
     def _replace(self, found: Snapshot, current: Snapshot, deadline: float) -> None:
-        """Switch to another flag set, reading the changed large segments of those in memory.
+        """Switch to another flag set, after reading those large segments in memory that changed.
 
-        If one cannot be read, its earlier version stands in, so that every flag that could be
-        evaluated still can; then raise the reason.
+        If one cannot be read, keep its earlier version, so that every flag that could be
+        evaluated still can; then raise the error.
         """
         if found is current:
             return
@@ -438,9 +438,9 @@ class SnapshotCache:
             raise failed
 
     def _segment(self, segment: LargeSegment, deadline: float | None = None) -> bytes:
-        """Return the bytes of a large segment, read if it is not in memory.
+        """Return the bytes of a large segment, from memory or else from the store.
 
-        Without a deadline, it has the time of a refresh, and a failure starts a pause.
+        Without a deadline, the time limit is that of a refresh, and a failure starts a pause.
         """
         current, digest = self.current, segment.data_digest
         if current is not None and digest in current.segments:  # read for a newer flag set
@@ -469,7 +469,7 @@ class SnapshotCache:
 
     def _read_segment(self, segment: LargeSegment, deadline: float) -> bytes:
         current, digest = self.current, segment.data_digest
-        if current is not None and digest in current.segments:  # read by another thread meanwhile
+        if current is not None and digest in current.segments:  # another thread has read it
             return current.segments[digest]
         data = self._chunks(segment.prefix(), deadline)
         decode_segment(segment, data)  # raises if it is damaged
@@ -499,7 +499,7 @@ def _not_loaded(error: Exception) -> NotLoadedError:
 
 
 def _next_budget_s(budget_s: float, error: Exception) -> float:
-    """Return the time limit after a failure.
+    """Return the next time limit after a failure.
 
     It grows only if time ran out while data was arriving: a large set must load eventually, but a
     silent server must not cost more.
@@ -509,7 +509,7 @@ def _next_budget_s(budget_s: float, error: Exception) -> float:
 
 
 def _between(least: float, most: float) -> float:
-    """Return a random number from the system: clones of one SnapStart image share Python's."""
+    """Return a random number from the OS: clones of a SnapStart image share Python's generator."""
     return least + (most - least) * os.urandom(1)[0] / 255
 
 
@@ -520,8 +520,8 @@ def _count(text: str, name: str) -> int:
 
 
 def log(text: str, *values: object, level: int = 30) -> None:
-    """Log a warning, or an error (40). Call this last: a log handler may read flags."""
-    import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
+    """Log a warning, or an error (level 40). Call this last: a log handler may read flags."""
+    import logging  # noqa: PLC0415 - 4 ms, for errors only
 
     logging.getLogger("flagstore").log(level, text, *values)
 

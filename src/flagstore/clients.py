@@ -33,7 +33,7 @@ ON_LAMBDA = "AWS_LAMBDA_FUNCTION_NAME"
 
 
 class Client(Flags):
-    """Reads the flags of one source. Safe under threads and after a fork."""
+    """Reads the flags of one source. Thread-safe and fork-safe."""
 
     def __init__(  # noqa: PLR0913 - all but the source are optional
         self,
@@ -56,7 +56,7 @@ class Client(Flags):
 
         Args:
             source: name of the source, such as ``prod``.
-            store: the store to read; by default, the one that the environment names.
+            store: the store to read; by default, the one named in the environment.
             ttl_s: minimum seconds between freshness checks.
             max_age_s: return defaults once the store has not confirmed the flags for this many
                 seconds; by default, stale flags are served indefinitely.
@@ -75,7 +75,7 @@ class Client(Flags):
             replicas: number of replicas of the snapshot record that the writer keeps
                 (``FLAGSTORE_SNAPSHOT_REPLICAS``).
             clock: returns seconds since the epoch.
-            monotonic: returns seconds that never go back, as deadlines need.
+            monotonic: returns seconds that never go back, for deadlines.
 
         Raises:
             ConfigurationError: if the source's name or a number is invalid, or
@@ -146,7 +146,7 @@ class Client(Flags):
         return self.snapshot()[key]
 
     def info(self) -> Info:
-        """Return facts about the flag set, such as its age; at first, this may take a small read.
+        """Return information about the flag set, such as its age. The first call may need a read.
 
         Raises:
             NotLoadedError: if nothing has been loaded yet.
@@ -172,7 +172,7 @@ class Client(Flags):
         return self._cache.may_block()
 
     def health(self) -> str:
-        """Return the code of a problem with the flags; empty if there is none. Reads nothing.
+        """Return the code of a problem with the flags, or an empty string. Reads nothing.
 
         ``NOT_LOADED``, ``TOO_OLD`` (see ``max_age_s``) or ``STALE`` (the store failed last time).
         """
@@ -187,9 +187,9 @@ class Client(Flags):
     def override(self, values: Mapping[str, Any]) -> Override:
         """Override flags from now on, or for the duration of a ``with`` statement.
 
-        For every context of this client; a :class:`ContextFlags` created earlier keeps its values.
-        Where overrides overlap, also across threads or tasks, the latest wins, and each removes
-        only its own values.
+        Applies to every context of this client; a :class:`ContextFlags` created earlier keeps its
+        values. Where overrides overlap, even across threads or tasks, the latest wins, and each
+        removes only its own values.
         """
         override = Override(self._overrides)
         self._overrides[override] = dict(values)
@@ -230,7 +230,7 @@ class Client(Flags):
         )
 
     def _engine(self, snapshot: Snapshot) -> Engine | None:
-        """Return the engine of a flag set, created once; two threads may both create it."""
+        """Return the engine of a flag set, cached; two threads may both create it."""
         made = self._made
         if made is None or made[0] is not snapshot:
             made = self._made = (snapshot, self._open_engine(snapshot))
@@ -266,7 +266,7 @@ class Client(Flags):
 
     def _start(self, *, loads: bool) -> None:
         """Load during INIT, or prepare for the first read. Never raises: the first use does."""
-        global _preload_by  # noqa: PLW0603 - of the process
+        global _preload_by  # noqa: PLW0603 - once per process
         try:
             now = self._monotonic()
             if _preload_by is None:
@@ -303,7 +303,7 @@ class Override:
 
 
 class _Items:
-    """A snapshot as an engine reads it."""
+    """Adapts a snapshot to the engines' interface."""
 
     __slots__ = ("_snapshot", "meta")
 
@@ -344,7 +344,7 @@ def client(
     """Return the client of a source; the same one for the same name.
 
     On AWS Lambda it loads its flags at once: at module scope that is during INIT, when a function
-    has a whole CPU core whatever its memory. A failure is logged, and the first use tries again.
+    has a full CPU core regardless of its memory. A failure is logged, and the first use retries.
 
     Args:
         source: name of the source; by default ``FLAGSTORE_SOURCE``. If that is not set either, the
@@ -402,5 +402,5 @@ def _check_seconds(name: str, value: object) -> None:
 
 
 def _random() -> float:
-    # From the system: clones of one SnapStart image share Python's, which is also slow to import.
+    # From the OS: clones of a SnapStart image share Python's generator, also slow to import.
     return int.from_bytes(os.urandom(6), "big") / 2**48

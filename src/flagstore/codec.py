@@ -1,6 +1,6 @@
-"""The format of a snapshot's body, and how to decode one flag of it. Pure.
+"""The format of a snapshot's body, and how to decode one flag of it. No I/O.
 
-The body is a sequence of *blocks*. A block is a JSON object of neighbouring items of one section,
+The body is a sequence of *blocks*. A block is a JSON object of adjacent items of one section,
 one item per line, deflated on its own: one flag is decoded without inflating or parsing the rest.
 The *index* has the first key, place and digest of each block; the snapshot record has the digest
 of the index. So a digest covers every byte that is read. The index::
@@ -46,7 +46,7 @@ class LargeSegment(NamedTuple):
     """A large segment's entry in the index."""
 
     digest: str
-    """Of its content, whatever the order of keys."""
+    """Of its content, regardless of the order of keys."""
     data_digest: str
     """Of the bytes of its chunks, joined."""
     token: int
@@ -60,7 +60,7 @@ class LargeSegment(NamedTuple):
 
 def whole_digest(data: bytes) -> str:
     """Return SHA-256 in hex."""
-    from hashlib import sha256  # noqa: PLC0415 - loads OpenSSL: 3 ms that an import need not pay
+    from hashlib import sha256  # noqa: PLC0415 - loads OpenSSL, 3 ms: not on import
 
     return sha256(data).hexdigest()
 
@@ -71,7 +71,7 @@ def short_digest(data: bytes) -> str:
 
 
 def decode_segment(segment: LargeSegment, data: bytes) -> Json:
-    """Return the item of a large segment from the bytes of its chunks; raise if they differ."""
+    """Decode a large segment; raise CorruptSnapshotError if its bytes do not match the digest."""
     if short_digest(data) != segment.data_digest:
         raise CorruptSnapshotError(
             "a large segment does not match its digest, or chunks of it are missing"
@@ -90,7 +90,7 @@ def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
 class Body:
     """An encoded flag set; decodes one block at a time, when it is needed.
 
-    Safe under threads: a block is the same whichever thread inflates it.
+    Thread-safe: a block is the same whichever thread inflates it.
     """
 
     __slots__ = ("_blocks", "_data", "_firsts", "large", "meta", "sections")
@@ -145,27 +145,27 @@ class Body:
         return block[start : block.index("\n", start)].removesuffix(",")
 
     def items(self, section: str) -> dict[str, Any]:
-        """Return all items of a section but large ones, in the order of keys."""
+        """Return all items of a section except large ones, in key order."""
         found: dict[str, Any] = {}
         for entry in self.sections.get(section, ()):
             found.update(json.loads(self._block(entry)))
         return found
 
     def differing(self, other: "Body", section: str) -> set[str]:
-        """Return the keys of a section's items that are not the same in both bodies.
+        """Return the keys of a section's items that differ between two bodies.
 
-        Blocks that both have are not decoded.
+        Blocks that both share are not decoded.
         """
         mine, theirs = self.sections.get(section, ()), other.sections.get(section, ())
         shared = {entry[3] for entry in mine} & {entry[3] for entry in theirs}
-        here, there = (body._besides(section, shared) for body in (self, other))  # noqa: SLF001 - its own
+        here, there = (body._besides(section, shared) for body in (self, other))  # noqa: SLF001 - own class
         if section == LARGE_SECTION:
             here |= {key: segment.digest for key, segment in self.large.items()}
             there |= {key: segment.digest for key, segment in other.large.items()}
         return {key for key in here.keys() | there.keys() if here.get(key) != there.get(key)}
 
     def _besides(self, section: str, digests: set[str]) -> dict[str, str]:
-        """Return the items of other blocks as JSON: in Python 1, 1.0 and True are equal."""
+        """Return the items of other blocks as JSON strings, since in Python 1 == 1.0 == True."""
         found: dict[str, str] = {}
         for entry in self.sections.get(section, ()):
             if entry[3] not in digests:

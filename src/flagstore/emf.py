@@ -13,9 +13,9 @@ NAMESPACE = "Flagstore"
 
 
 def line(info: Info, *, now_s: float | None = None) -> str:
-    """Return one line in CloudWatch's embedded metric format, to be printed as it is.
+    """Return one line in CloudWatch's embedded metric format, to be printed as is.
 
-    Metrics: ``ReaderAgeSeconds``, left out before anything was loaded, and ``ReaderStale`` (1 if
+    Metrics: ``ReaderAgeSeconds``, omitted before the first load, and ``ReaderStale`` (1 if
     the last refresh failed), by source, as of *now_s* (seconds since the epoch; by default, now).
     """
     now_s = time.time() if now_s is None else now_s

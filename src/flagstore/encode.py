@@ -1,7 +1,7 @@
-"""Encode a flag set for a store, a file or Unleash's SDKs. Pure.
+"""Encode a flag set for a store, a file or Unleash's SDKs. No I/O.
 
-:mod:`flagstore.codec` decodes it. Equal flag sets have the same *content digest*, whatever the
-order of their items and keys; the digests of bytes are in the body's index.
+:mod:`flagstore.codec` decodes it. Equal flag sets have the same *content digest*, regardless of the
+order of items and keys; the digests of bytes are in the body's index.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 LARGE_BYTES = 32_768
 """A segment of more JSON bytes is a large one: about 1,000 keys."""
 BLOCK_BYTES = 16_384
-"""JSON bytes per block. With 1,000 real flags, 16 KB cost 27 % more than one single block, and
-inflate in 26 µs; 4 KB cost 88 %."""
+"""JSON bytes per block. With 1,000 real flags, 16 KB take 27 % more space than a single block, and
+inflate in 26 µs; 4 KB take 88 % more."""
 
 
 class Encoded(NamedTuple):
@@ -35,7 +35,7 @@ class Encoded(NamedTuple):
     digest: str
     counts: str
     large_segments: Mapping[str, bytes]
-    """Those that must be written: digest of the bytes → deflated JSON."""
+    """The ones to write: digest of the bytes → deflated JSON."""
 
 
 def encode(
@@ -49,11 +49,11 @@ def encode(
     """Encode a flag set.
 
     Args:
-        sections: section → key → item, without NaN and infinities (ValueError).
+        sections: section → key → item; NaN and infinities raise ValueError.
         meta: the rest of the provider's document.
         token: fencing token of the publication.
-        known: large segments of the published set: those that did not change are shared.
-        digest: the content digest, if it is known already.
+        known: large segments of the published set; unchanged ones are reused.
+        digest: the content digest, if already known.
     """
     large = {
         key: item
@@ -80,7 +80,7 @@ def encode(
 
 
 def _blocks(items: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the first key and the lines of each block, in the order of keys."""
+    """Yield the first key and the lines of each block, in key order."""
     lines: list[str] = []
     first, size = "", 0
     for key in sorted(items):
@@ -118,12 +118,12 @@ def cut(data: bytes) -> list[bytes]:
 
 
 def canonical(item: Json) -> str:
-    """Return one item as JSON that is the same whatever the order of its keys."""
+    """Return one item as JSON with sorted keys."""
     return json.dumps(item, separators=(",", ":"), allow_nan=False, sort_keys=True)
 
 
 def content_digest(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> str:
-    """Return the digest of a flag set's content, whatever the order of items and keys."""
+    """Return the digest of a flag set's content, regardless of the order of items and keys."""
     whole = sha256(canonical(dict(meta)).encode())
     for section in sorted(sections):
         items = sections[section]
@@ -133,7 +133,7 @@ def content_digest(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str,
 
 
 def item_digest(item: Json) -> str:
-    """Return the digest of one item's content, whatever the order of its keys."""
+    """Return the digest of one item's content, regardless of the order of its keys."""
     return short_digest(canonical(item).encode())
 
 
@@ -147,13 +147,13 @@ def unleash_document(snapshot: Snapshot) -> str:
         NotLoadedError: if a large segment cannot be read now.
     """
     snapshot.check_provider("unleash", "Unleash")
-    # Segments first: if a large one cannot be read now, the work on the features is spared.
+    # Segments first: if a large one cannot be read now, no work on the features is wasted.
     segments = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
     features = [snapshot[key] for key in snapshot]
     return unleash_text(snapshot.meta, features, segments)
 
 
 def unleash_text(meta: Mapping[str, Any], features: list[Any], segments: list[Any]) -> str:
-    """Return the same document from features and segments in the order of their keys."""
+    """Return that document from features and segments, both sorted by key."""
     document: dict[str, Any] = {name: meta[name] for name in ("version", "query") if name in meta}
     return dumps({**document, "features": features, "segments": segments})

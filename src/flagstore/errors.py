@@ -14,11 +14,11 @@
 
 
 class FlagstoreError(Exception):
-    """Base of all errors of flagstore."""
+    """Base class of flagstore's errors."""
 
 
 class ConfigurationError(FlagstoreError):
-    """An argument or environment variable is missing or wrong; names it and the remedy."""
+    """An argument or variable is missing or wrong; the message names it and the remedy."""
 
 
 class FlagNotFoundError(FlagstoreError, KeyError):

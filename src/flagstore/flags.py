@@ -39,7 +39,7 @@ JsonObject = dict[str, Any]
 JsonList = list[Any]
 Context = Mapping[str, Any] | None
 Converted = tuple[Any, str]
-"""The caller's result, and an error code, empty if there is none."""
+"""The caller's result, and an error code or an empty string."""
 ConvertedBool = tuple[bool, str]
 
 SPLIT_BOOLS = {"on": True, "true": True, "off": False, "false": False}
@@ -77,12 +77,12 @@ class Detail(NamedTuple):
 
 
 class Conversion:
-    """Turns one provider's evaluations into the caller's type: a value, and whether it is on.
+    """Converts one provider's evaluations to the caller's type.
 
-    Both take an evaluation and the caller's default.
+    ``value`` and ``on`` (is it on?) take an evaluation and the caller's default.
     """
 
-    # Not NamedTuples, which would cost a cold start more: this class and the next.
+    # This class and the next are not NamedTuples, which would slow down a cold start.
     __slots__ = ("on", "value")
 
     def __init__(
@@ -183,8 +183,8 @@ class ContextFlags:
     def value(self, key: str, *, default: Any = None) -> Any:
         """Return the value of a flag if it has the default's type, else the default.
 
-        An int is a float, too; a bool is not a number. A default of None accepts any type. The
-        result is a copy: changing it does not change the flag.
+        An int is accepted for a float; a bool is not a number. A default of None accepts any type.
+        The result is a copy: changing it does not change the flag.
         """
         if self._state.on_evaluation is not None:
             return self.detail(key, default=default).value
@@ -212,7 +212,7 @@ class ContextFlags:
         try:
             evaluation, conversion = self._evaluate(key)
             value, error = conversion.value(evaluation, default)
-            on = conversion.on(evaluation, False)[0]  # noqa: FBT003 - as of Conversion
+            on = conversion.on(evaluation, False)[0]  # noqa: FBT003 - as in Conversion
             return self._detail(key, evaluation, value, error, on=on)
         except Exception as fault:  # noqa: BLE001 - a flag client must not break its caller
             return self._detail(key, _fault(fault), default, EXCEPTION, on=False)
@@ -264,11 +264,11 @@ class Flags:
         return None
 
     def may_block(self) -> bool:
-        """Return whether the next call may wait for a store: use a thread in an event loop then."""
+        """Return whether the next call may wait for a store; an event loop then needs a thread."""
         return False
 
     def health(self) -> str:
-        """Return the code of a problem with all flags; empty if there is none."""
+        """Return the code of a problem with all flags, or an empty string."""
         return ""
 
     def close(self) -> None:
@@ -320,7 +320,7 @@ def context_key(given: Mapping[str, Any]) -> str:
 
 
 def _fault(error: Exception) -> Evaluation:
-    import logging  # noqa: PLC0415 - 4 ms that a healthy reader need not pay
+    import logging  # noqa: PLC0415 - 4 ms, for errors only
 
     # Only the type: the message of an exception may quote a context.
     logging.getLogger("flagstore").error("an evaluation failed: %s", type(error).__name__)
@@ -359,7 +359,7 @@ def _plain_value(evaluation: Evaluation, default: Json) -> Converted:
     return (default, error) if value is ABSENT else _coerce(value, default, error)
 
 
-def _plain_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as of Conversion
+def _plain_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as in Conversion
     """Accept only true and false."""
     value = evaluation.value
     if value is True or value is False:
@@ -389,7 +389,7 @@ def _split_value(evaluation: Evaluation, default: Json) -> Converted:
     return default, WRONG_TYPE
 
 
-def _split_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as of Conversion
+def _split_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as in Conversion
     """Accept ``on`` and ``true``, ``off`` and ``false``, in any case."""
     if evaluation.value is ABSENT:
         return default, evaluation.error
@@ -434,7 +434,7 @@ def _appconfig_value(evaluation: Evaluation, default: Json) -> Converted:
     return _coerce(evaluation.value, default, evaluation.error)
 
 
-def _appconfig_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as of Conversion
+def _appconfig_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # noqa: FBT001 - as in Conversion
     """Return ``enabled``; in a freeform profile, accept only true and false."""
     on = evaluation.config
     return _plain_on(evaluation if on is None else evaluation._replace(value=on), default)

@@ -1,8 +1,7 @@
-"""Keys and records of the store, for writer and readers. Pure.
+"""Keys and records of the store, for writer and readers. No I/O.
 
 A record is a plain mapping of attribute names to ``int``, ``str`` or ``bytes``; each store maps it
-to its own types. ``NamedTuple`` and not a dataclass: importing ``dataclasses`` costs a cold start
-6 ms.
+to its own types. NamedTuples, since importing ``dataclasses`` adds 6 ms to a cold start.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
@@ -18,8 +17,8 @@ Value = int | str | bytes
 Record = dict[str, Value]
 
 LAYOUT = 1
-"""Version of the format of snapshot record and body, and the snapshot record's key: functions pin
-old layers, so a writer publishes every layout that it supports, and a reader reads its own."""
+"""Version of the format of snapshot record and body; the snapshot record's key. Functions pin old
+layers, so a writer publishes every layout that it supports, and a reader reads its own."""
 
 INLINE_BYTES = 300_000
 """A body of up to this size is in the snapshot record, so that a cold reader needs one read."""
@@ -63,13 +62,13 @@ def state_key(source: str) -> Key:
 
 
 def snapshot_key(source: str, replica: int = 0, layout: int = LAYOUT) -> Key:
-    """Return the key of the snapshot record; replicas have separate namespaces, so partitions."""
+    """Return the key of the snapshot record; each replica has its own namespace and partition."""
     suffix = f"~{replica}" if replica else ""
     return Key(f"{source}:$snapshot{suffix}", str(layout))
 
 
 def history_key(source: str, token: int) -> Key:
-    """Return the key of one kept publication: a snapshot record."""
+    """Return the key of a snapshot record in the history."""
     return Key(f"{source}:$history", f"{token:012d}")
 
 
@@ -175,7 +174,7 @@ class SourceState(NamedTuple):
     rows_version: int = 0
     """Token of the set that the rows hold."""
     pinned: int = 0
-    """End of the pin, in milliseconds since the epoch: nothing is published before."""
+    """End of the pin, in milliseconds since the epoch: nothing is published until then."""
     removed: int = 0
     """When the source was removed, in milliseconds since the epoch; 0 if it was not."""
     error: str = ""
@@ -183,9 +182,9 @@ class SourceState(NamedTuple):
     refused: str = ""
     """Content digest of the set that the guard refused last."""
     suspect: str = ""
-    """JSON ``[what, since_ms]`` of an unconfirmed set; empty once a check completes."""
+    """JSON ``[hash of the reason, since_ms]`` of a suspect set; empty once a check completes."""
     allowed: int = 0
-    """Token of the last set that an operator allowed against the guard. 0: none."""
+    """Token of the last refused set that an operator allowed. 0: none."""
     history: str = "[]"
     """JSON ``[[token, published_at], …]`` of the kept publications, oldest first."""
     issued_nonce: str = ""

@@ -39,7 +39,7 @@ def fake_flags(pytestconfig: pytest.Config) -> Iterator[FakeFlags]:
 
 def _state(flags: FakeFlags, client: Client) -> EvaluationState:
     """Return the fake's state with the client's overrides, but not those of the environment."""
-    state = flags._state()  # noqa: SLF001 - of this package
+    state = flags._state()  # noqa: SLF001 - same package
     layers = vars(client).get("_overrides", {})  # a client without a source has no overrides
     state.overrides = {key: value for layer in layers.values() for key, value in layer.items()}
     return state

@@ -1,4 +1,4 @@
-"""One flag set in memory, and facts about it."""
+"""One flag set in memory, and information about it."""
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
@@ -13,7 +13,7 @@ from flagstore.keys import SnapshotRecord
 
 
 class Info(NamedTuple):
-    """Facts about a client's flag set."""
+    """Information about a client's flag set."""
 
     source: str
     provider: str
@@ -40,7 +40,7 @@ class Info(NamedTuple):
 
 
 def nothing_loaded(source: str, error: str) -> Info:
-    """Return the facts before the first load."""
+    """Return the information before the first load."""
     return Info(source, "", 0, "", {}, 0, 0.0, 0.0, float("inf"), stale=True, error=error)
 
 
@@ -106,7 +106,7 @@ class Snapshot:
 
         None if segments or the rest of the document changed: any flag may be affected.
         """
-        mine, theirs = self._body, earlier._body  # noqa: SLF001 - its own
+        mine, theirs = self._body, earlier._body  # noqa: SLF001 - own class
         others = {*mine.sections, *theirs.sections} - {"flags"}
         if self.stand_ins or earlier.stand_ins:
             return None
@@ -130,7 +130,7 @@ class Snapshot:
     def item(self, section: str, key: str) -> Json:
         """Return the provider's JSON of one flag or segment. A copy.
 
-        A large segment is read from the store at its first use.
+        A large segment is read from the store on first use.
 
         Raises:
             FlagNotFoundError: if there is no such item.

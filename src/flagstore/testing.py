@@ -7,8 +7,8 @@
     flags = FakeFlags({"new-checkout": True, "button-color": "blue"})
     assert flags.enabled("new-checkout", {"key": "ada"})
 
-It has the API of a client, for code that takes its flags as an argument. For code that makes its
-client at module scope, the pytest fixture ``fake_flags`` of the wheel makes every client in the
+It has the API of a client, for code that takes its flags as an argument. For code that creates
+its client at module scope, the wheel's pytest fixture ``fake_flags`` makes every client in the
 process read from it.
 """
 
@@ -70,7 +70,7 @@ class FakeFlags(Flags):
         return sorted(self._values)
 
     def info(self) -> Info:
-        """Return the facts of fresh flags, for code that logs their age."""
+        """Return the information of fresh flags, for code that logs their age."""
         now = time.time()
         counts = {"flags": len(self._values)}
         return Info("fake", "fake", 1, "", counts, 0, now, now, 0.0, stale=False, error="")
@@ -96,12 +96,12 @@ class _FakeEngine:
         self._values = values
         self._engines = [_engine(name) for name in providers]
 
-    def context(self, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as of Engine
+    def context(self, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as in Engine
         for engine in self._engines:
             engine.context(given)
         return given
 
-    def evaluate(self, key: str, context: Any) -> Evaluation:  # noqa: ANN401 - as of Engine
+    def evaluate(self, key: str, context: Any) -> Evaluation:  # noqa: ANN401 - as in Engine
         if key not in self._values:
             return Evaluation(error=FLAG_NOT_FOUND)
         value = self._values[key]

@@ -142,7 +142,7 @@ def test_request_format(wire: Wire) -> None:
 
 @pytest.mark.parametrize("value", ["a\nx: y", "a\rx"])
 def test_headers_cannot_smuggle_others(wire: Wire, value: str) -> None:
-    """A line end in a value is refused."""
-    with pytest.raises(ConnectionError, match="line end"):
+    """A line break in a value is refused."""
+    with pytest.raises(ConnectionError, match="line break"):
         ask(wire, **{"x-amz-security-token": value})
     assert b"x: y" not in b"".join(wire.requests)

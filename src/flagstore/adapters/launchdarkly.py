@@ -1,4 +1,4 @@
-"""LaunchDarkly's own SDK on one read of the store. ``flagstore[launchdarkly]``.
+"""Serve LaunchDarkly's SDK from a client's flags. ``flagstore[launchdarkly]``.
 
 ::
 
@@ -9,7 +9,7 @@
     ld = LDClient(config, start_wait=0)
 
 In daemon mode (``use_ldd``) the SDK, launchdarkly-server-sdk 9.18, reads flags from its store and
-never contacts LaunchDarkly. This one keeps the flag set in memory, and refreshes it as
+never contacts LaunchDarkly. This store keeps the flag set in memory, and refreshes it as
 :class:`flagstore.Client` does. As with LaunchDarkly's stores, an evaluation during a change may
 combine a new flag with an old prerequisite.
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ldclient.interfaces import FeatureStore  # type: ignore[import-not-found] # an extra, not here for checks
+from ldclient.interfaces import FeatureStore  # type: ignore[import-not-found] # optional, absent from mypy's venv
 
 from flagstore.errors import FlagNotFoundError, FlagstoreError
 from flagstore.flags import deep_copy
@@ -37,9 +37,9 @@ _LOG = logging.getLogger("flagstore")
 
 
 class SnapshotFeatureStore(FeatureStore):  # type: ignore[misc] # see above
-    """A read-only feature store over the client's flag set. Safe under threads.
+    """A read-only feature store over the client's flag set. Thread-safe.
 
-    Flags and segments are decoded into the SDK's objects at their first use, once per flag set.
+    Flags and segments are decoded into the SDK's objects on first use, once per flag set.
     Values are copies: changing one does not change the flag.
     """
 

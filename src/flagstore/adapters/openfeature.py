@@ -56,7 +56,7 @@ REASONS = {
     base.OVERRIDE: Reason.STATIC,
     base.ERROR: Reason.ERROR,
 }
-"""flagstore's reason → OpenFeature's; any other passes through. See also :func:`_reason`."""
+"""flagstore's reason → OpenFeature's; others pass through unchanged. See also :func:`_reason`."""
 ERRORS = {
     base.FLAG_NOT_FOUND: (ErrorCode.FLAG_NOT_FOUND, "there is no such flag"),
     base.MALFORMED_FLAG: (ErrorCode.PARSE_ERROR, "the flag is malformed"),
@@ -74,10 +74,10 @@ ERRORS = {
 
 
 def _resolvers(kind: type) -> tuple[Any, Any]:
-    """Return the methods that resolve flags of a type, directly and in an event loop.
+    """Return the synchronous and the async method that resolve flags of one type.
 
-    For bool: whether the flag is on. An int is a float, a bool is not a number; dict is for lists,
-    too.
+    ``bool`` is whether the flag is on. Ints count as floats, bools do not count as numbers, and
+    ``dict`` includes lists.
     """
 
     def resolve(
@@ -108,7 +108,7 @@ def _resolvers(kind: type) -> tuple[Any, Any]:
 
 
 class FlagstoreProvider(AbstractProvider):
-    """Resolves flags of a client or any other :class:`flagstore.Flags`. Safe under threads.
+    """Resolves flags of a client or any other :class:`flagstore.Flags`. Thread-safe.
 
     The ``*_async`` methods wait for the store in a thread, not in the event loop. There is no
     background thread, which Lambda would freeze: the first evaluation that finds flags stale, fresh
@@ -134,7 +134,7 @@ class FlagstoreProvider(AbstractProvider):
         status, seen = ProviderStatus.FATAL, None
         try:
             self._flags.for_context(None)
-            if self._flags.health() == base.NOT_LOADED:  # and the client gives defaults until then
+            if self._flags.health() == base.NOT_LOADED:  # the client returns defaults until then
                 raise NotLoadedError(_error(base.NOT_LOADED)[1])  # noqa: TRY301 - as the client's
             status, seen = ProviderStatus.READY, self._flags.current()
         except ConfigurationError as error:
@@ -286,8 +286,8 @@ def _probe(default: Json, kind: type) -> Json:
 def context_of(given: EvaluationContext | None) -> dict[str, Any]:
     """Return the attributes, with the targeting key as ``key``.
 
-    In LaunchDarkly's multi-kind context (``kind`` is ``multi``), each attribute is a kind and has a
-    targeting key of its own. Times become ISO 8601 strings, in UTC if they have no time zone.
+    In LaunchDarkly's multi-kind context (``kind`` is ``multi``), each attribute is a kind and has
+    its own targeting key. Times become ISO 8601 strings, in UTC if they have no time zone.
     """
     if given is None:
         return {}

@@ -1,4 +1,4 @@
-"""Split's own SDK on one read of the store. ``flagstore[split]``.
+"""Serve Split's SDK from a client's flags. ``flagstore[split]``.
 
 ::
 
@@ -38,7 +38,7 @@ class SnapshotWrapper:
     """A read-only storage wrapper over the client's flag set; it returns copies.
 
     Its methods raise :class:`flagstore.NotLoadedError` if nothing has been loaded yet, or a large
-    segment cannot be read: the SDK logs that and returns ``control``, or takes nobody as a member.
+    segment cannot be read: the SDK logs that and returns ``control``, or sees an empty segment.
     """
 
     def __init__(self, client: Client) -> None:
@@ -47,7 +47,7 @@ class SnapshotWrapper:
         self._view: _View | None = None
 
     def get(self, key: str) -> Any:
-        """Return a flag or rule-based segment as it is in Split's response, a counter, or None."""
+        """Return a flag or rule-based segment as in Split's response, a counter, or None."""
         return self._current().get(key)
 
     def get_many(self, keys: Iterable[str]) -> list[Any]:
@@ -81,7 +81,7 @@ class SnapshotWrapper:
         return view
 
     def _drop(self, key: str, value: object = None, *more: object) -> int:
-        """Drop a write; return 0, as the length of a queue or a sum."""
+        """Drop a write; return 0 as the length of the queue or the new count."""
         del key, value, more
         return 0
 
@@ -90,7 +90,7 @@ class SnapshotWrapper:
 
 
 class _View:
-    """One flag set by the SDK's keys; indexes are built at their first use."""
+    """One flag set under the SDK's keys; indexes are built on first use."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -127,7 +127,7 @@ class _View:
             try:
                 found = self.snapshot.item("segments", name)["keys"]
             except FlagNotFoundError:
-                return frozenset()  # not kept: a caller may make up any number of names
+                return frozenset()  # not cached: callers may invent any number of names
             members = self._members[name] = frozenset(found)
         return members
 

@@ -1,4 +1,4 @@
-"""Unleash's own SDK on one read of the store. ``flagstore[unleash]``.
+"""Serve Unleash's SDK from a client's flags. ``flagstore[unleash]``.
 
 ::
 
@@ -16,7 +16,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from UnleashClient import UnleashClient  # type: ignore[import-not-found] # an extra, not here for checks
+from UnleashClient import UnleashClient  # type: ignore[import-not-found] # optional, absent from mypy's venv
 from UnleashClient.cache import BaseCache  # type: ignore[import-not-found]
 from UnleashClient.constants import FEATURES_URL  # type: ignore[import-not-found]
 
@@ -37,7 +37,7 @@ NO_SERVER = "http://127.0.0.1:9/api"
 class SnapshotCache(BaseCache):  # type: ignore[misc] # see above
     """A cache with the features of the client's flag set, and whatever the SDK writes.
 
-    If it is ``bootstrapped``, an ``UnleashClient`` loads the features when it is created, without
+    With ``bootstrapped``, an ``UnleashClient`` loads the features when it is created, without
     ``initialize_client()``, and does not refresh them.
     """
 
@@ -161,7 +161,7 @@ class SnapshotClient(UnleashClient):  # type: ignore[misc] # see above
 
 
 class _OnCall:
-    """A scheduler whose only job, which loads the cache, runs on call."""
+    """A scheduler that runs its only job, loading the cache, on demand."""
 
     state = 1
     """Running, so that the SDK does not start it."""
@@ -179,4 +179,4 @@ class _OnCall:
     remove_all_jobs = remove
 
     def shutdown(self, *, wait: bool = True) -> None:
-        """Stop nothing."""
+        """Do nothing."""

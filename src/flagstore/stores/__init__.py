@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ReaderStore(Protocol):
-    """A store as a client reads it. Deadlines in ``time.monotonic()`` seconds."""
+    """The interface of a store for readers. Deadlines are values of ``time.monotonic()``."""
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return one record, or None.

@@ -1,8 +1,8 @@
-"""Credentials for AWS, and requests signed with them (Signature Version 4).
+"""AWS credentials, and requests signed with them (Signature Version 4).
 
-Keys come from the environment, where Lambda puts them, or from the endpoint of a container, which
-Lambda uses with SnapStart: keys in a snapshot would be old. Other sources (profiles, SSO) need
-boto3, which is imported only for them: that takes longer than everything else a first flag needs.
+Keys come from environment variables, as on Lambda, or from a container's credential endpoint, as
+on Lambda with SnapStart, where keys in a snapshot would be stale. Other sources (profiles, SSO)
+need boto3, imported only for them: that takes longer than everything else a first flag needs.
 
 Source of the rules: AWS, "Create a signed AWS API request"; AWS SDKs and Tools Reference Guide,
 "Container credential provider".
@@ -51,7 +51,7 @@ class Credentials(NamedTuple):
 
 
 def find(environ: Mapping[str, str]) -> "EnvironmentKeys | ContainerKeys | None":
-    """Return the source of keys that the environment names; None if it takes boto3 to find one."""
+    """Return the source of keys that the environment names; None if only boto3 can find one."""
     if environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY"):
         return EnvironmentKeys(environ)
     uri = environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")
@@ -66,7 +66,7 @@ def find(environ: Mapping[str, str]) -> "EnvironmentKeys | ContainerKeys | None"
 
 
 class EnvironmentKeys:
-    """Keys in the environment, read at every call: they may be rotated under a long process."""
+    """Keys in variables, read at every call: they may be rotated while the process runs."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -80,12 +80,12 @@ class EnvironmentKeys:
         )
 
     def refused(self) -> bool:
-        """Return false: the environment has no other keys."""
+        """Return False: there are no other keys to try."""
         return False
 
 
 class ContainerKeys:
-    """Keys of a container's endpoint, kept until shortly before they expire."""
+    """Keys from a container's endpoint, cached until shortly before they expire."""
 
     def __init__(
         self, uri: str, environ: Mapping[str, str], clock: Callable[[], float] = time.time
@@ -117,7 +117,7 @@ class ContainerKeys:
         return self._kept
 
     def refused(self) -> bool:
-        """Drop the keys: a snapshot, or a wrong clock, may have kept them for too long."""
+        """Drop refused keys, perhaps kept too long by a snapshot; return whether there were any."""
         had, self._kept = self._kept is not None, None
         return had
 
@@ -145,7 +145,7 @@ class ContainerKeys:
         return {"Authorization": token} if token else {}
 
     def _utc(self, later_s: float) -> str:
-        """Return a moment in the format of ``Expiration``, which sorts in the order of time."""
+        """Return a time in the format of ``Expiration``, which sorts chronologically."""
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock() + later_s))
 
 
@@ -158,9 +158,9 @@ def sign(
     headers: Mapping[str, str],
     body: bytes,
 ) -> dict[str, str]:
-    """Return the headers of a signed ``POST /`` to DynamoDB, the given ones among them.
+    """Return the headers of a signed ``POST /`` to DynamoDB, including the given ones.
 
-    ``timestamp`` is UTC as ``YYYYMMDDTHHMMSSZ``; names of headers are given in lower case.
+    ``timestamp`` is UTC as ``YYYYMMDDTHHMMSSZ``; header names must be in lower case.
     """
     signed = {**headers, "host": host, "x-amz-date": timestamp}
     if credentials.token:
@@ -210,9 +210,9 @@ class BotoTransport:
             raise StoreUnavailableError(message) from error
 
     def prepare(self) -> None:
-        """Create a client, within the time of a first load."""
+        """Create a client, within the time limit of a first load."""
         _boto_exceptions()
-        in_background(self._connected, time.monotonic() + 2 * BOTO_TIMEOUT_S, "a client of boto3")
+        in_background(self._connected, time.monotonic() + 2 * BOTO_TIMEOUT_S, "the boto3 client")
 
     def close(self) -> None:
         """Drop the client with its connections; the next call creates another."""
@@ -220,7 +220,7 @@ class BotoTransport:
 
     def _connected(self) -> Any:  # noqa: ANN401 - boto3 is not typed here
         if self._client is None or self._pid != os.getpid():
-            # Not the parent's: both would read each other's responses.
+            # Not the parent process's: both would read each other's responses.
             import boto3  # noqa: PLC0415 - heavy, and rarely needed
             from botocore.config import Config  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Read from DynamoDB: one signed request over a kept connection, standard library only."""
+"""Read from DynamoDB: one signed request over a reused connection, standard library only."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class DynamoDBReader:
         while True:
             reply = self._transport.call("Query", payload, deadline)
             for item in reply["Items"]:
-                # Expiring a chunk that is already gone leaves a stub without a body.
+                # Expiring a chunk that has been deleted leaves a stub without a body.
                 yield _record(item).get("body", b"")  # type: ignore[misc] # bytes
             if "LastEvaluatedKey" not in reply:
                 return
@@ -118,7 +118,7 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
 
 
 def endpoint_of(environ: Mapping[str, str], region: str) -> str:
-    """Return DynamoDB's endpoint, by the variables that AWS's own SDKs read.
+    """Return DynamoDB's endpoint, from the variables that AWS's SDKs read.
 
     Raises:
         ConfigurationError: if one is not ``https://`` or ``http://`` with a host, or has a path
@@ -144,10 +144,10 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
 
 
 class LeanTransport(RetryingTransport):
-    """DynamoDB over one kept connection."""
+    """DynamoDB over one reused connection."""
 
     trust_remedy = (
-        "check the host in AWS_ENDPOINT_URL, and set SSL_CERT_FILE where its authority is private"
+        "check the host in AWS_ENDPOINT_URL, and set SSL_CERT_FILE if its authority is private"
     )
 
     def __init__(self, region: str, endpoint: str, environ: Mapping[str, str]) -> None:
@@ -181,11 +181,11 @@ class LeanTransport(RetryingTransport):
             # Only failures may have no body: an empty 200 was cut off.
             response = json.loads(content or (b"" if status == OK else b"{}"))
         except ValueError as error:
-            raise OSError(f"a response that is not JSON (HTTP {status})") from error
+            raise OSError(f"the response is not JSON (HTTP {status})") from error
         return response, self._problem(status, response)
 
     def _problem(self, status: int, response: Mapping[str, Any]) -> str:
-        """Return the error if another attempt may help; empty if there is none.
+        """Return the error if another attempt may help; empty without an error.
 
         Raises:
             StoreUnavailableError: for any other error.
@@ -194,7 +194,7 @@ class LeanTransport(RetryingTransport):
             return ""
         code = str(response.get("__type", "")).rpartition("#")[2] or f"HTTP {status}"
         if code in KEYS_REFUSED and self._keys.refused():
-            # A SnapStart image may have kept them for too long.
+            # A SnapStart image may have kept the keys for too long.
             return code
         if status == REFUSED and code not in RETRIED_CODES:
             text = first_line(str(response.get("message") or response.get("Message") or ""))
@@ -220,7 +220,7 @@ def _typed(key: Key) -> dict[str, dict[str, str]]:
 
 
 def _record(item: Mapping[str, Any]) -> Record:
-    """Read a record from typed attributes, in base64 or bytes; other types are left out."""
+    """Read a record from typed attributes, in base64 or bytes; other types are skipped."""
     record: Record = {}
     for name, attribute in item.items():
         ((kind, value),) = attribute.items()

@@ -1,4 +1,4 @@
-"""Read flags from a file, with their rules: for tests, local runs and a bootstrap.
+"""Read flags and their rules from a file: for tests, local runs and bootstrapping.
 
 A file holds a document that SDKs receive, or one written for local runs: docs/read.md, "Files".
 """
@@ -41,11 +41,11 @@ _SPLIT_FLAG: dict[str, Any] = {
     "defaultTreatment": "off",
     "algo": 2,
 }
-"""Split's SDK's defaults for fields that a local file leaves out."""
+"""Split's SDK's defaults for fields that a local file omits."""
 
 
 class FileReader:
-    """A file as a store, read again when it has changed: :class:`flagstore.stores.ReaderStore`."""
+    """A file as a store, read again when it changes: :class:`flagstore.stores.ReaderStore`."""
 
     def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
         self._path = path
@@ -166,7 +166,7 @@ def parse(path: str, text: str) -> Json:
 
 
 def document(content: Json) -> Document:
-    """Return the flag set of a document, recognised by its shape."""
+    """Return the flag set of a document, recognized by its shape."""
     if isinstance(content, list) and content:
         content = {"ff": {"d": _split_yaml(content)}}
     if isinstance(content.get("provider"), str) and "sections" in content:
@@ -187,7 +187,7 @@ def document(content: Json) -> Document:
 
 
 def _yaml(path: str, text: str) -> Json:
-    """Parse YAML into JSON's types: keys and dates are strings (YAML takes ``on`` for true)."""
+    """Parse YAML into JSON's types: keys and dates are strings (YAML reads ``on`` as true)."""
     try:
         import yaml  # noqa: PLC0415 - rarely needed, and may not be installed
     except ImportError:
@@ -195,12 +195,12 @@ def _yaml(path: str, text: str) -> Json:
         raise ConfigurationError(message) from None
 
     class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers = {  # noqa: RUF012 - as its base has it
+        yaml_implicit_resolvers = {  # noqa: RUF012 - as in its base
             first: [form for form in forms if not form[0].endswith(":timestamp")]
             for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: ANN401, FBT001, FBT002 - as its base
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: ANN401, FBT001, FBT002 - as in its base
             self.flatten_mapping(node)
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode):
@@ -217,8 +217,8 @@ def _yaml(path: str, text: str) -> Json:
 
 
 def _is_from_agent(content: Mapping[str, Any]) -> bool:
-    """Return whether these are flags as AppConfig's agent serves them, and nothing else."""
-    if not content or "flagValues" in content:  # LaunchDarkly's: one may be called "enabled"
+    """Return whether the content is flags as AppConfig's agent serves them."""
+    if not content or "flagValues" in content:  # LaunchDarkly's: a flag may be called "enabled"
         return False
     return all(
         isinstance(flag, dict) and isinstance(flag.get("enabled"), bool)
@@ -253,7 +253,7 @@ def _launchdarkly(content: Mapping[str, Any]) -> Document:
 
 
 def _completed(items: Mapping[str, Any]) -> dict[str, Any]:
-    """Return flags or segments with the fields that data files may leave out."""
+    """Return flags or segments with the fields that data files may omit."""
     return {
         key: {"key": key, "version": 1, **item} if isinstance(item, dict) else item
         for key, item in items.items()
@@ -281,14 +281,14 @@ def _active(items: Iterable[Any] | None, fields: Mapping[str, Any]) -> dict[str,
     for item in items or ():
         made = {**fields, **item}
         if "seed" in item and "algo" not in item:
-            del made["algo"]  # from before there were two algorithms
+            del made["algo"]  # predates the second algorithm
         if str(made.get("name") or "").strip() and made["status"] == "ACTIVE":
             found[made["name"]] = made
     return found
 
 
 def _split_lines(text: str) -> dict[str, Any]:
-    """Return the flags of a ``.split`` file: one and its treatment per line, others are ignored."""
+    """Return the flags of a ``.split`` file: flag and treatment per line; others are ignored."""
     lines = map(_SPLIT_LINE.fullmatch, map(str.strip, text.splitlines()))
     return {"splits": _split_yaml([{line[1]: {"treatment": line[2]} for line in lines if line}])}
 
@@ -316,7 +316,7 @@ def _treatment(entry: Mapping[str, Any]) -> str:
 
 
 def _local(name: str) -> dict[str, Any]:
-    """Return a flag without conditions, and ``control`` for keys that none of them matches."""
+    """Return a flag without conditions, whose default is ``control``."""
     return {"name": name, "defaultTreatment": "control", "conditions": [], "configurations": {}}
 
 

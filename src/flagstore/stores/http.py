@@ -1,7 +1,7 @@
-"""HTTP/1.1 (RFC 9112) as far as DynamoDB uses it: one request at a time over a kept connection.
+"""HTTP/1.1 (RFC 9112) as far as DynamoDB uses it: one request at a time over a reused connection.
 
-By hand, because ``http.client`` imports the parsers of e-mail: 9 ms of a cold start, a quarter of
-a first flag's time. Anything unexpected is a ``ConnectionError``.
+Hand-written, since ``http.client`` imports the email parsers: 9 ms of a cold start, a quarter of
+the time to a first flag. Anything unexpected is a ``ConnectionError``.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_BODY_BYTES = 33_554_432
-"""A page of a Query is 1 MB, and half as much again in base64."""
+"""A page of a Query has 1 MB, and half as much again in base64."""
 DIGITS = "0123456789abcdefABCDEF"
 
 
 class Connection(Stream):
-    """One connection to a server; not for two threads at once."""
+    """One connection to a server. Not thread-safe."""
 
     def __init__(self, scheme: str, host: str, deadline: float) -> None:
-        """Connect to a name or address, perhaps with a port; with TLS for ``https``."""
+        """Connect to a name or address, with an optional port; with TLS for ``https``."""
         name, port = _address(host, 443 if scheme == "https" else 80)
         self._host = host
         super().__init__(connect(name, port, deadline, tls=scheme == "https"))
@@ -53,7 +53,7 @@ class Connection(Stream):
         fields = {"host": self._host, **headers, "content-length": str(len(body))}
         values = "".join(fields.values())
         if "\r" in values or "\n" in values:
-            raise ConnectionError("a header with a line end in it")
+            raise ConnectionError("a header contains a line break")
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self.send(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body)
         status, found = self._head()
@@ -62,17 +62,17 @@ class Connection(Stream):
         elif "content-length" in found:
             content = self.exactly(_length(found["content-length"], 10))
         else:
-            raise ConnectionError("a response without a length")
+            raise ConnectionError("the response has no length")
         if found.get("connection", "").lower() == "close" or found[""] != "HTTP/1.1":
             self.close()
         return status, content
 
     def _head(self) -> tuple[int, dict[str, str]]:
-        """Return the status and the headers by lower-case name; the version under no name."""
+        """Return the status and the headers by lower-case name; "" is the HTTP version."""
         version, _, rest = self._line().partition(" ")
         code = rest[:3]
         if not version.startswith("HTTP/1.") or not (code.isascii() and code.isdigit()):
-            raise ConnectionError("a response that is not HTTP")
+            raise ConnectionError("the response is not HTTP")
         headers = {"": version}
         while line := self._line():
             name, _, value = line.partition(":")
@@ -85,7 +85,7 @@ class Connection(Stream):
         while length := _length(self._line().partition(";")[0].strip(), 16):
             size += length
             if size > MAX_BODY_BYTES:
-                raise ConnectionError("a response that is too long")
+                raise ConnectionError("the response is too long")
             parts.append(self.exactly(length))
             self._line()
         while self._line():
@@ -106,10 +106,10 @@ def _address(host: str, port: int) -> tuple[str, int]:
 
 def _length(text: str, base: int) -> int:
     try:
-        # Python accepts more than digits: a sign, 1_000, and 0x10 for a chunk.
+        # int() accepts more than digits: a sign, 1_000, and 0x10 for a chunk.
         length = -1 if text.strip(DIGITS) else int(text, base)
     except ValueError:
         length = -1
     if not 0 <= length <= MAX_BODY_BYTES:
-        raise ConnectionError("a response with an invalid length")
+        raise ConnectionError("the response has an invalid length")
     return length

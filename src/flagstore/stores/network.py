@@ -1,4 +1,4 @@
-"""Sockets with deadlines: resolve, connect, check certificates, retry.
+"""Sockets with deadlines: resolve, connect, verify certificates, retry.
 
 Deadlines are in ``time.monotonic()`` seconds. Every failure below :class:`RetryingTransport` is an
 ``OSError``.
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 AMAZON = "Amazon's roots"
-"""Stands for a file of authorities: :mod:`flagstore.stores.amazon_roots`. Parsing these five takes
-a thirtieth of the time of the system's 140."""
+"""In place of a CA file: the roots in :mod:`flagstore.stores.amazon_roots`. Parsing those 5 takes a
+thirtieth of the time of the system's 140."""
 UNKNOWN_ISSUER = {2, 18, 19, 20, 21}
 """OpenSSL's codes for a certificate whose issuer is not trusted."""
 READ_BYTES = 65_536
 MAX_LINE_BYTES = 65_536
 KNOWN_SHARE = 1 / 3
-"""Share of the time left that a look-up gets if earlier addresses are known."""
+"""Share of the remaining time for a DNS lookup if earlier addresses are known."""
 KEPT_SHARE = 0.4
-"""Share of the time left in which a kept connection has to send the first byte. The other end may
+"""Share of the remaining time in which a reused connection must send the first byte. The server may
 have gone while Lambda froze the process, and a fresh connection needs time too."""
 FIRST_PAUSE_S = 0.02
 """Mean pause before the second attempt; it doubles each time."""
@@ -43,7 +43,7 @@ _outside_amazon: set[str] = set()
 """Servers whose certificates need the system's authorities, not Amazon's."""
 _addresses: dict[tuple[str, int], list[Any]] = {}
 _busy: dict[int, LockType] = {}
-"""Process id → held while a background task runs: a fork copies the lock, but not the thread."""
+"""Process id → lock held by a background task: a fork copies the lock, but not the thread."""
 
 
 class RetryingTransport:
@@ -84,7 +84,7 @@ class RetryingTransport:
                 result, problem = exchange()
                 if not problem:
                     return result
-                # If the last attempt is only too slow, the reason is in an earlier response.
+                # If the last attempt merely timed out, an earlier response has the reason.
                 earlier = f" (before that: {problem})"
             except OSError as error:
                 if self._connection is not None and isinstance(error, TimeoutError):
@@ -92,7 +92,7 @@ class RetryingTransport:
                 self.close()
                 problem = self._describe(error) + earlier
                 if kept and time.monotonic() < deadline:
-                    continue  # the kept connection was dead: try a fresh one at once
+                    continue  # the reused connection was dead: try a fresh one at once
             pause = FIRST_PAUSE_S * 2**attempt * (0.5 + os.urandom(1)[0] / 256)
             if time.monotonic() + pause >= deadline:
                 raise StoreUnavailableError(f"{self._server}: {problem}", receiving=receiving)
@@ -112,7 +112,7 @@ class RetryingTransport:
 
 
 class Stream:
-    """A connected socket for one exchange after another."""
+    """A connected socket that serves one exchange at a time."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
@@ -124,7 +124,7 @@ class Stream:
         """Whether the current exchange has received anything."""
 
     def begin(self, deadline: float) -> None:
-        """Begin an exchange; from the second on, its first byte has an earlier deadline."""
+        """Begin an exchange; after the first, an earlier deadline applies to the first byte."""
         now = time.monotonic()
         share = 1.0 if self._is_fresh else KEPT_SHARE
         self._deadline, self._first_byte_by = deadline, now + share * (deadline - now)
@@ -140,7 +140,7 @@ class Stream:
         left(self._deadline)  # a flood of short lines takes time, too
         while (end := self._buffer.find(b"\r\n", self._at)) < 0:
             if len(self._buffer) - self._at > MAX_LINE_BYTES:
-                raise ConnectionError("a line without an end")
+                raise ConnectionError("the response has a line without an end")
             self._buffer += self._receive(READ_BYTES)
         data = bytes(memoryview(self._buffer)[self._at : end])
         self._at = end + 2
@@ -158,7 +158,7 @@ class Stream:
         return b"".join(parts)
 
     def is_drained(self) -> bool:
-        """Return whether everything that was received has been returned."""
+        """Return whether everything received has been consumed."""
         if self._at < len(self._buffer):
             return False
         self._buffer.clear()
@@ -166,7 +166,7 @@ class Stream:
         return True
 
     def is_open(self) -> bool:
-        """Return whether this process opened it, and the other end has neither closed nor sent."""
+        """Return whether this process opened it, and the server has neither closed it nor sent."""
         if self._pid != os.getpid() or not self.is_drained():
             return False
         try:
@@ -211,7 +211,7 @@ def connect(
 ) -> socket.socket:
     """Connect to a server; with TLS, check its name and certificate.
 
-    Trusted are the authorities in *ca_file* alone if it is given, else Amazon's and then, for
+    Trusts only the authorities in *ca_file* if it is given, else Amazon's and then, for
     private endpoints and proxies, the system's (``SSL_CERT_FILE``).
     """
     if not tls:
@@ -229,7 +229,7 @@ def connect(
 
 
 def prepare_tls(ca_file: str = AMAZON) -> SSLContext:
-    """Return the context that trusts a PEM file, or the system's store; made once per process."""
+    """Return the context that trusts a PEM file, or the system's store; cached for the process."""
     if ca_file not in _contexts:
         import ssl  # noqa: PLC0415 - 15 ms, for TLS only
 
@@ -243,7 +243,7 @@ def prepare_tls(ca_file: str = AMAZON) -> SSLContext:
 def _shake_hands(name: str, port: int, deadline: float, ca_file: str) -> socket.socket:
     context = _contexts.get(ca_file)
     if context is None and ca_file == AMAZON and (name, port) not in _addresses:
-        # The first connection: import ssl while another thread waits for the name and the server.
+        # The first connection: import ssl while another thread waits for DNS and the server.
         finish = _start(lambda: _dial(_look_up(name, port), deadline), deadline, name)
         context = prepare_tls(ca_file)
         connected = finish()
@@ -277,7 +277,7 @@ def _open(name: str, port: int, deadline: float) -> socket.socket:
 def _look_up(name: str, port: int) -> list[Any]:
     """Return the addresses of a name, and keep them, even if the caller has given up waiting."""
     try:
-        # As bytes: for a string Python imports the rules for other alphabets.
+        # As bytes: for a string, Python would import the IDNA codec.
         host = name.encode("ascii" if name.isascii() else "idna")
     except UnicodeError as error:
         raise OSError(f"{name!r} is not a host name") from error
@@ -288,8 +288,8 @@ def _look_up(name: str, port: int) -> list[Any]:
 def _dial(addresses: list[Any], deadline: float) -> socket.socket:
     """Connect to the first address that accepts.
 
-    Each gets its share of the time left, so that one in a lost zone, which swallows packets, leaves
-    some for the others. ``socket.create_connection`` gives each all of it.
+    Each gets its share of the remaining time, so that one in a failed Availability Zone, which
+    drops packets, leaves time for the others. ``socket.create_connection`` gives each all of it.
     """
     for place, address in enumerate(addresses, 1):
         try:
@@ -317,12 +317,12 @@ def _dial_one(found: Any, seconds: float) -> socket.socket:  # noqa: ANN401 - of
 
 
 def in_background(task: Callable[[], Result], deadline: float, name: str) -> Result:
-    """Run a task without a deadline of its own in another thread, and wait for it.
+    """Run a task that has no deadline of its own in another thread, and wait for it.
 
     There is at most one such thread: while a task hangs, no other is started.
 
     Raises:
-        TimeoutError: if it is not done in time; it runs on nevertheless.
+        TimeoutError: if it is not done in time; it keeps running.
     """
     return _start(task, deadline, name)()
 
@@ -337,11 +337,11 @@ def _start(task: Callable[[], Result], deadline: float, name: str) -> Callable[[
     errors: list[Exception] = []
 
     def run() -> None:
-        # This thread, and not the one that waits, holds the lock: a signal handler cannot raise
-        # here between two lines.
+        # This thread holds the lock, not the one that waits: a signal handler, which runs in the
+        # main thread, cannot raise here.
         try:
             if not busy.acquire(timeout=left(deadline)):
-                message = f"{name}: an earlier task in the background still hangs"
+                message = f"{name}: an earlier background task still hangs"
                 raise TimeoutError(message)  # noqa: TRY301 - caught for the thread that waits
             try:
                 results.append(task())

@@ -1,6 +1,6 @@
-"""Read from Redis: one round trip per read over a kept connection, standard library only.
+"""Read from Redis: one round trip per read over a reused connection, standard library only.
 
-redis-py costs a cold start 106 ms, this minimal RESP2 client 12 ms. Names and fields are shared
+redis-py adds 106 ms to a cold start, this minimal RESP2 client 12 ms. Names and fields are shared
 with the writer (docs/redis.md, "Keys"): a record is a hash, and the keys of a namespace are the
 members of a sorted set, all with score 0, so that Redis keeps them in the order of their bytes.
 
@@ -33,7 +33,7 @@ CHUNKS_AT_ONCE = 8
 MAX_BULK_BYTES = 536_870_912
 """Redis: no string is longer than 512 MB."""
 TRANSIENT = {"LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN", "BUSY"}
-"""Errors of a server that starts, fails over or moves slots: another attempt may succeed."""
+"""Errors of a server that is starting, failing over or moving slots: a retry may succeed."""
 REMEDIES = {
     "NOAUTH": "put user and password into FLAGSTORE_REDIS_URL",
     "WRONGPASS": "check user and password in FLAGSTORE_REDIS_URL",
@@ -76,14 +76,14 @@ def record_name(key: Key) -> str:
 
 
 def to_field(value: Value) -> bytes:
-    """Write one value so that its type can be restored."""
+    """Encode a value so that its type can be restored."""
     if isinstance(value, bytes):
         return b"b" + value
     return b"s" + value.encode() if isinstance(value, str) else b"%d" % value
 
 
 def to_record(fields: Sequence[bytes]) -> Record:
-    """Read a hash, given as alternating names and values; foreign fields are left out."""
+    """Decode a hash, given as alternating names and values; unknown fields are skipped."""
     record: Record = {}
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         kind, rest = value[:1], value[1:]
@@ -116,7 +116,7 @@ class Address(NamedTuple):
 def parse_url(url: str) -> Address | None:
     """Parse the URL of a server; None if it does not have :data:`URL_SHAPE`.
 
-    By hand: ``urllib.parse`` costs a cold start some milliseconds, and its errors quote the URL.
+    Hand-written: importing ``urllib.parse`` takes milliseconds, and its errors quote the URL.
     """
     match = _URL.fullmatch(url)
     port = int(match["port"] or 6379) if match else 0
@@ -153,10 +153,10 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> RedisReader:
 
 
 class RedisReader(RetryingTransport):
-    """Reads records over one kept connection: :class:`flagstore.stores.ReaderStore`."""
+    """Reads records over one reused connection: :class:`flagstore.stores.ReaderStore`."""
 
     trust_remedy = (
-        "check the host's name, and set FLAGSTORE_REDIS_CA_FILE where its authority is private"
+        "check the host's name, and set FLAGSTORE_REDIS_CA_FILE if its authority is private"
     )
 
     def __init__(self, address: Address, ca_file: str = "") -> None:
@@ -274,13 +274,13 @@ def _moved(replies: Sequence[Reply]) -> tuple[str, int] | None:
 
 
 class ErrorReply(str):
-    """The reply to a command that the server refuses: ``CODE text``."""
+    """The reply to a command that the server rejects: ``CODE text``."""
 
     __slots__ = ()
 
 
 class Connection(Stream):
-    """One connection to one server, which speaks RESP2."""
+    """One RESP2 connection to a server."""
 
     def __init__(self, connected: socket, login: Sequence[Command] = ()) -> None:
         super().__init__(connected)
@@ -299,7 +299,7 @@ class Connection(Stream):
             self.send(b"".join(map(encode, (*login, *commands))))
             replies = [self._reply() for _ in (*login, *commands)]
         except BaseException:
-            # Also of a signal's handler: the next read would get the replies to this one.
+            # A signal handler's, too: the next read would get the replies to this one.
             self.close()
             raise
         if not self.is_drained():
@@ -335,11 +335,11 @@ class Connection(Stream):
 
 
 def encode(command: Command) -> bytes:
-    """Write one command."""
+    """Encode one command."""
     parts = [part.encode() for part in command]
     lines = [b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)]
     return b"".join(lines)
 
 
 def _malformed(data: bytes) -> OSError:
-    return OSError(f"not a response of Redis: {data[:40]!r}")
+    return OSError(f"not a Redis response: {data[:40]!r}")
