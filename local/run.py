@@ -66,7 +66,7 @@ def main() -> int:
     problem = ""
     for kind, known in (("provider", sorted(PROVIDERS)), ("store", STORES)):
         if (name := getattr(arguments, kind)) not in known:
-            problem = f"no {kind} {name!r}: known are {', '.join(known)}"
+            problem = f"no {kind} {name!r}: use one of {', '.join(known)}"
     if arguments.store == "redis" and shutil.which("redis-server") is None:
         problem = (
             "STORE=redis needs redis-server, which is not on the PATH: "

@@ -1,1 +1,1 @@
-"""storesync writes: from a provider's webhook to a flag set in the store."""
+"""Sync flag sets from providers to a store, when a webhook arrives or on a schedule."""

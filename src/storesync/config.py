@@ -58,12 +58,12 @@ MISSING_AGE_S = 5.0
 """Maximum age before a missing name is looked up again."""
 WEBHOOKS_AGE_S = 90.0
 """Maximum age for webhooks: WebhookFunction may have hundreds of processes, SyncFunction has few. A
-missing name causes no earlier read: unauthenticated requests must not cost calls."""
+missing name causes no earlier read: unauthenticated requests must not cause calls."""
 INIT_LOAD_S, LOAD_S = 4.5, 3.0
-"""How long INIT and an event retry the first read. Unleash waits 10 s for a response, INIT
-included; the other providers do not document how long."""
+"""How long to retry the first read, in INIT and in an event. Unleash waits 10 s for a response,
+including INIT; the other providers do not document how long they wait."""
 PAUSE_S = 5.0
-"""Pause after an event could not read them."""
+"""Pause after a failed first read in an event."""
 THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException"}
 SERVER_ERROR = 500
 
@@ -161,14 +161,13 @@ def _check(problems: list[str]) -> None:
 
 
 class Parameters:
-    """The parameters of one path by name, kept in memory.
+    """The parameters of one path by name, cached.
 
-    SSM allows 40 calls of ``GetParametersByPath`` per second by default, each of ten parameters,
-    for everything in the account. A hundred receivers that start at once have to wait for their
-    turn, and a thousand warm ones must not exhaust the quota. Each process therefore reads again
-    after a random time between half the maximum age and the full one. If SSM fails, the parameters
-    read before stay in use; until they have been read once, every method raises
-    :class:`ParametersError`.
+    By default, SSM allows an account 40 calls of ``GetParametersByPath`` per second, of ten
+    parameters each. A hundred receivers that start at once have to wait for their turn, and a
+    thousand warm ones must not exhaust the quota. Each process therefore reads again after a random
+    time between half the maximum age and the full one. If SSM fails, the parameters read before
+    stay in use; until they have been read once, every method raises :class:`ParametersError`.
     """
 
     def __init__(
@@ -192,7 +191,7 @@ class Parameters:
                 self._load(INIT_LOAD_S)
 
     def values(self, max_age_s: float = MAX_AGE_S) -> Mapping[str, str]:
-        """Return the text of each parameter of the path by name, at most *max_age_s* old."""
+        """Return the value of each parameter by name, at most *max_age_s* old unless SSM fails."""
         with self._lock:
             is_first = self._values is None
             age_s = self._clock.monotonic() - self._read_at
@@ -209,7 +208,7 @@ class Parameters:
             return self._values or {}
 
     def get(self, name: str, *, fresh: bool) -> str | None:
-        """Return the text of one parameter, reading again if it is missing: it may be new."""
+        """Return the value of one parameter, reading again if it is missing: it may be new."""
         text = self.values(0.0 if fresh else MAX_AGE_S).get(name)
         return self.values(MISSING_AGE_S).get(name) if text is None else text
 
@@ -236,7 +235,7 @@ class Parameters:
     def _page(
         self, request: GetParametersByPathRequestTypeDef, deadline: Deadline
     ) -> GetParametersByPathResultTypeDef:
-        """Read one page; these are the only retries, so that they do not multiply."""
+        """Read one page. Only this method retries, so that retries do not multiply."""
         for attempt in count():
             try:
                 return self._client.get_parameters_by_path(**request)
@@ -251,7 +250,7 @@ class Parameters:
 
 
 def _is_transient(error: BotoCoreError | ClientError) -> bool:
-    """Return whether a retry may succeed: throttling, a broken connection, an SSM error."""
+    """Return whether a retry may succeed: throttling, a broken connection, a 5xx."""
     if isinstance(error, BotoCoreError):
         return True
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
@@ -319,7 +318,7 @@ class Sources:
 
 
 class WebhookConfigs:
-    """How webhooks are verified, for WebhookFunction."""
+    """The configuration of all webhooks, for WebhookFunction."""
 
     def __init__(
         self, client: SSMClient, prefix: str, clock: Clock, rng: random.Random | None = None
@@ -355,7 +354,7 @@ def parse_source(
     meant = secret.text("provider", "the provider that the key belongs to, as in the source")
     if provider and meant and meant != provider.name:
         secret.problem(
-            f'"provider" is not {provider.name}, unlike in the source: the key is not sent until '
+            f'"provider" is not {provider.name}, which the source names: the key is not sent until '
             "both name the same provider"
         )
     allow_http = public.flag("allow_http", default=False)
@@ -363,7 +362,7 @@ def parse_source(
     key = secret.text("key", "" if keyless else "the provider's server-side SDK key or token")
     if keyless and key:
         secret.problem(
-            '"key" is not used: this provider accepts the role of SyncFunction, so remove it'
+            '"key" must be removed: this provider accepts the role of SyncFunction instead'
         )
     url_form = "rediss://user:password@host:port/database" if store == "redis" else ""
     store_url = secret.text("store_url", url_form)
@@ -442,7 +441,7 @@ class _Fields:
         self._broken = values is None
         self._values: dict[str, Any] = values or {}
         for field in sorted(self._values.keys() - set(known)):
-            self.problem(f"{_shown(field, 'a field')} is unknown: known are {', '.join(known)}")
+            self.problem(f"{_shown(field, 'a field')} is unknown: use one of {', '.join(known)}")
 
     def _parse(self, text: str | None) -> dict[str, Any] | None:
         if text is None:
@@ -466,7 +465,7 @@ class _Fields:
         self._problems.append(f"{self._where}: {text}")
 
     def provider(self, name: str) -> Provider | None:
-        """Return the provider, after checking the source's name in the parameter's."""
+        """Return the provider, after checking the source's name in the parameter's path."""
         try:
             check_source(name)
         except reader_errors.ConfigurationError as error:
@@ -480,9 +479,9 @@ class _Fields:
             return None
 
     def text(self, field: str, needed: str = "") -> str:
-        """Return a string without white space at its ends.
+        """Return a string, stripped.
 
-        If it must not be missing, *needed* is its meaning, for the message.
+        If it is required, *needed* is its meaning, for the message.
         """
         value = self._values.get(field, "")
         if not isinstance(value, str):
@@ -516,7 +515,7 @@ class _Fields:
             self.problem(f'"{field}" must be an object of strings')
             return {}
         for name in sorted(value.keys() - set(value if known is None else known)):
-            names = f"known are {', '.join(known)}" if known else "there are none"
+            names = f"use one of {', '.join(known)}" if known else "none are supported"
             self.problem(f'"{field}": {_shown(name, "a name")} is unknown: {names}')
         return value
 
@@ -526,12 +525,12 @@ class _Fields:
         value = self._values.get("secrets")
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             self.problem(
-                '"secrets" must be a list: the current secret and, while you rotate, the previous'
+                '"secrets" must be a list: the current secret and, in a rotation, the previous one'
             )
             return ()
         if not value or any(len(text.strip()) < MIN_SECRET for text in value):
             self.problem(
-                f'"secrets" must hold at least one, each of {MIN_SECRET} characters or more'
+                f'"secrets" must hold at least one, and none shorter than {MIN_SECRET} characters'
             )
         if any(text != text.strip() for text in value):
             self.problem('"secrets" must not begin or end with white space')

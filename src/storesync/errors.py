@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class StoreSyncError(Exception):
-    """Base of all errors of storesync."""
+    """Base class of storesync's errors."""
 
     retryable = False
     """Whether the same sync request should be retried later."""
@@ -66,11 +66,11 @@ class ProviderError(StoreSyncError):
 
 
 class CredentialsRefusedError(ProviderError):
-    """The credential is refused, or is another environment's: it must be renewed."""
+    """The credential is refused, or is for another environment: it must be replaced."""
 
 
 class EndpointNotFoundError(ProviderError):
-    """The provider gave a final response (404, another 4xx, a redirect): the source is wrong."""
+    """The provider gave a final response (404, another 4xx, a redirect): fix the source."""
 
 
 class ProviderUnavailableError(ProviderError):
@@ -96,7 +96,7 @@ class RefusedSetError(StoreSyncError):
 class SuspectSetError(RefusedSetError):
     """A flag set that is older than the published one, or with dangling references.
 
-    It is published if it persists for minutes, up to a scheduled check.
+    A scheduled check publishes it once it has persisted for minutes.
     """
 
     retryable = True
@@ -126,12 +126,12 @@ class NotKeptError(StoreSyncError):
 
 
 class OutOfTimeError(StoreSyncError):
-    """The deadline ended before the flag set could be published."""
+    """The deadline passed before the flag set could be published."""
 
     retryable = True
 
 
 class NotSettledError(StoreSyncError):
-    """Overlapping checks completed first every time."""
+    """Other checks completed first at every attempt."""
 
     retryable = True

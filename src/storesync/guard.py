@@ -1,4 +1,4 @@
-"""Refuse flag sets that lost too many items, or items that the engines could evaluate. Pure."""
+"""Refuse flag sets that lost too many items, or whose items can no longer be evaluated."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check(
     segments = new.sections.get("segments", {})
     for when, old in olds:
         if old.keys("flags") and not new.keys("flags"):
-            raise _refused(f"none of {len(old.keys('flags'))} flags is left", when, digest)
+            raise _refused(f"all {len(old.keys('flags'))} flags are gone", when, digest)
         for section in old.sections:
             had = old.keys(section)
             gone = had - new.keys(section)
@@ -58,7 +58,7 @@ def check_items(
 ) -> None:
     """Judge each new or changed item by whether the engine can evaluate it.
 
-    Both sets are compiled with the current engine, so an update of the engine refuses nothing.
+    Both sets are compiled with the current engine, so updating the engine refuses nothing.
 
     Raises:
         MalformedResponseError: if the provider's own SDK would reject a document with such an item.
@@ -75,7 +75,7 @@ def check_items(
         section, key = name.partition("/")[::2]
         verdict = now(section, key)
         if verdict is Verdict.REFUSED:
-            message = f"{provider.title}: its SDKs refuse {section} {key[:64]!r}: not a flag set"
+            message = f"{provider.title}: its SDKs reject {section} {key[:64]!r}: not a flag set"
             raise MalformedResponseError(message)
         was_usable = before and name in changed.changed and before(section, key) is Verdict.USABLE
         if verdict is Verdict.DAMAGED and was_usable:
@@ -85,7 +85,7 @@ def check_items(
 
 
 def dangling(new: FlagSet, old: FlagSet, changed: Changes, provider: Provider) -> set[str]:
-    """Return ``section/key`` of each item that a new set refers to and lacks.
+    """Return ``section/key`` of each item that a new set refers to but lacks.
 
     References of an item that were already dangling in the earlier set do not count.
     """

@@ -1,6 +1,6 @@
 """HTTP client: one request, one hard deadline, size limits.
 
-Only SyncFunction imports this module, since importing ``requests`` takes 70 ms. It closes its gaps:
+Only SyncFunction imports this module, since importing ``requests`` takes 70 ms, and needs guards:
 
 - Its ``timeout`` limits the silence between two packets, so a server that sends one byte per second
   holds a function for hours. Here each exchange runs in its own thread, and the caller stops
@@ -11,7 +11,7 @@ Only SyncFunction imports this module, since importing ``requests`` takes 70 ms.
   everything through any proxy that the environment names. Here that is off.
 - It follows redirects, even to other hosts. Here a redirect is an error.
 
-Connections are not kept: Lambda freezes a function between two syncs, so an idle connection is
+Connections are not reused: Lambda freezes a function between two syncs, so an idle connection is
 usually dead. A request on a fresh connection never needs to be repeated, so nothing is sent twice.
 """
 
@@ -70,7 +70,7 @@ class HttpLimits:
     """From the call to the last byte, everything included."""
     max_body_bytes: int = 20 * 1024 * 1024
     """After inflating: about 29,000 flags of 720 bytes. Parsed, that takes 190 MB (measured), and
-    the comparison needs the published set as well: as much as a function of 512 MB can hold. Beyond
+    the comparison needs the published set as well: all that a function of 512 MB can hold. Beyond
     that, a clear error is better than a killed function."""
     max_parsed_bytes: int = 312 * 1024 * 1024
     """As estimated by :func:`~storesync.responses.parsed_bytes`: 512 MB minus 200 MB for code, the
@@ -79,7 +79,7 @@ class HttpLimits:
 
 @dataclass(frozen=True, slots=True)
 class HttpClient:
-    """Sends requests, also from several threads at once: exchanges share nothing."""
+    """Sends requests. Thread-safe: exchanges share nothing."""
 
     limits: HttpLimits = HttpLimits()
 
@@ -116,7 +116,7 @@ class HttpClient:
 
 @dataclass(eq=False, slots=True)
 class _Exchange:
-    """One request and its response, in a thread that the caller can end from outside."""
+    """One request and its response, in a thread that the caller can end."""
 
     url: str
     headers: Mapping[str, str]
@@ -138,8 +138,8 @@ class _Exchange:
         """Keep a duplicate of a new connection's socket; refuse it once the exchange has ended.
 
         Shutting down the duplicate shuts down the connection for both, without touching the object
-        that the other thread reads from: closing that one could hit an unrelated descriptor of the
-        same number, and ``SSLSocket.shutdown`` is not thread-safe.
+        that the other thread reads from: closing that one could close an unrelated descriptor with
+        the same number, and ``SSLSocket.shutdown`` is not thread-safe.
         """
         with self.lock:
             if not self.ended:
@@ -158,7 +158,7 @@ class _Exchange:
         try:
             twin.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # the other side was faster
+            pass  # the server closed it first
         finally:
             twin.close()
 
@@ -176,7 +176,7 @@ class _Exchange:
             with session.get(
                 self.url,
                 headers=own | dict(self.headers),
-                # Later than the deadline, so that it is the deadline that is reported.
+                # Later than the deadline, so that the deadline is what is reported.
                 timeout=(self.limits.connect_s, self.limits.total_s + 1),
                 allow_redirects=False,
                 stream=True,
@@ -192,7 +192,7 @@ class _Exchange:
                 return HttpResponse(status, headers, body)
 
     def _to_error(self, error: BaseException) -> BaseException:
-        """Return what the caller gets: messages of libraries quote URLs and headers."""
+        """Return the error for the caller: libraries' messages quote URLs and headers."""
         if isinstance(error, _INVALID_URL):
             return ConfigurationError(NO_ADDRESS)
         if isinstance(error, zlib.error):
@@ -203,7 +203,7 @@ class _Exchange:
         return error
 
     def _body(self, response: requests.Response) -> bytes:
-        """Return the inflated body; a bomb reaches the limit before the end of the memory."""
+        """Return the inflated body; a decompression bomb hits the limit before memory runs out."""
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         chunks = _wire(response)
         if encoding in {"gzip", "x-gzip"}:
@@ -246,7 +246,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """Return the TLS context of all connections: parsing its roots takes 40 ms of a whole core."""
+    """Return the TLS context of all connections: parsing its roots takes 40 ms on a full core."""
     context = create_urllib3_context()
     context.load_verify_locations(requests.adapters.DEFAULT_CA_BUNDLE_PATH)
     context.set_alpn_protocols(ALPN_PROTOCOLS)
@@ -262,7 +262,7 @@ def _wire(response: requests.Response) -> Iterator[bytes]:
 
 
 def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Inflate gzip in bounded steps; urllib3 2.8 does not end if a member ends with a step."""
+    """Inflate gzip in bounded steps; urllib3 2.8 hangs if a gzip member ends with a step."""
     inflater = zlib.decompressobj(_GZIP_WINDOW)
     for chunk in chunks:
         rest = chunk
@@ -284,7 +284,7 @@ def _capped(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
         if total > limit:
             raise MalformedResponseError(
                 f"the response is larger than {limit} bytes: select fewer flags with the "
-                f"source's options, or with what its key may read"
+                f"source's options, or restrict its key"
             )
         yield chunk
 
@@ -296,7 +296,7 @@ def _check(url: str, headers: Mapping[str, str], *, allow_http: bool) -> str:
     """Return the host for messages, which must not quote path, query or headers.
 
     Raises:
-        ConfigurationError: the URL or a header is not one that may be sent.
+        ConfigurationError: the URL or a header is invalid.
     """
     try:
         parts = urlsplit(url)
@@ -314,8 +314,8 @@ def _check(url: str, headers: Mapping[str, str], *, allow_http: bool) -> str:
     for name, value in headers.items():
         if not (value.isascii() and value.isprintable()) or value != value.strip():
             raise ConfigurationError(
-                f"the value of the header {name} holds a line break, a space at an end or another "
-                f"character that HTTP does not allow: write it again without"
+                f"the value of the header {name} contains a line break, a space at its start or "
+                f"end, or another character that HTTP does not allow: remove it"
             )
     return host
 

@@ -1,4 +1,4 @@
-"""Work for Lambda's INIT phase, when a function has at least a whole core, whatever its memory.
+"""Work for Lambda's INIT phase, when a function has at least a full core regardless of memory.
 
 It saves the first event from creating clients, TLS contexts and connections, and from reading
 parameters. Lambda repeats an INIT that fails or takes too long, so unfinished work is left to the
@@ -30,7 +30,7 @@ def initialize(jobs: Callable[[], Iterable[Job]]) -> None:
     """Run jobs in parallel during INIT; outside Lambda, do nothing.
 
     Never raises, and returns after ``INIT_S`` at the latest: name resolution, for one, has no
-    time-out of its own. A job that fails, or is still running, is logged.
+    timeout of its own. A job that fails, or is still running, is logged.
     """
     if not os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
         return
@@ -40,7 +40,7 @@ def initialize(jobs: Callable[[], Iterable[Job]]) -> None:
         pool.shutdown(wait=False)
         errors = [error for error in (each.exception() for each in done) if error]
         errors += [TimeoutError(f"not done within {INIT_S:g} s")] * bool(late)
-    except Exception as error:  # noqa: BLE001 - the first event gets it again, and handles it
+    except Exception as error:  # noqa: BLE001 - the first event handles it
         errors = [error]
     if errors:
         problems = [f"{type(error).__name__}: {error}" for error in errors]

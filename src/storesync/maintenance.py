@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FOREVER_MS = 253_402_300_799_000
 """The end of the year 9999: a pin without an end."""
 ATTEMPTS = 12
-"""Fencing tokens that one step may take while other checks complete."""
+"""Maximum attempts of a step, each with a fencing token, while other checks complete first."""
 
 
 def kept_version(source: str, store: Store, state: SourceState, token: int) -> FlagSet:
@@ -55,7 +55,7 @@ def kept_version(source: str, store: Store, state: SourceState, token: int) -> F
 def roll_back(
     source: Source, store: Store, clock: Clock, *, to: int, pinned_until: int, replicas: int = 1
 ) -> Report:
-    """Publish an old version under a new fencing token, and pin it until then (milliseconds).
+    """Publish an old version with a new fencing token; pin it until *pinned_until* (epoch ms).
 
     Raises:
         NotKeptError: if it is not in the history, or the source has been removed.
@@ -84,7 +84,7 @@ def roll_back(
         try:
             publisher.restore(attempt, kept.record, changes, pinned_until)
         except ConditionFailedError as lost:
-            if not attempt.is_last(lost.state):  # else it is this step, sent again
+            if not attempt.is_last(lost.state):  # else this step had succeeded, and was sent again
                 continue
         report = Report(
             source=source.name,
@@ -188,7 +188,7 @@ def restore_source(source: str, store: Store) -> bool:
     if not state.removed:
         return False
     attempt = Attempt(*store.next_token(source, state.token))
-    if attempt.seen.removed:  # or it was restored elsewhere, and may have been pinned since
+    if attempt.seen.removed:  # else it was restored elsewhere, and perhaps pinned since
         sets = {**attempt.completed(), "removed": None, "pinned": None}
         store.commit(source, attempt.condition(), sets)
     return True

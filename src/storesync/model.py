@@ -1,4 +1,4 @@
-"""The data that crosses module borders: sources, sync requests, flag sets, reports."""
+"""The data that crosses module boundaries: sources, sync requests, flag sets, reports."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Source:
 
     @property
     def native_rows(self) -> str:
-        """The provider whose SDKs' layout the rows have in Redis; empty for flagstore's own."""
+        """The provider whose layout the rows use in Redis; empty for flagstore's layout."""
         return self.provider if self.store == "redis" and self.provider in NATIVE else ""
 
     def fingerprint(self, replicas: int = 1) -> str:
@@ -101,7 +101,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class WebhookConfig:
-    """How webhooks of one source are checked. Holds no provider credential."""
+    """How to verify the webhooks of one source. Holds no provider credential."""
 
     source: str
     provider: str
@@ -122,7 +122,7 @@ class WebhookRequest:
     headers: Mapping[str, str]
     body: bytes
     token: str = field(default="", repr=False)
-    """The last part of the path, where the secret is carried in the URL."""
+    """The last part of the path, if the secret is in the URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class SyncRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProviderEvent:
-    """An EventBridge event for the sources of one provider that sends no webhooks."""
+    """An EventBridge event for the sources of a provider that sends no webhooks."""
 
     provider: str
     about: Mapping[str, str]
@@ -161,14 +161,14 @@ class ProviderEvent:
 class FlagSet:
     """Everything that the provider's SDK would hold for one environment.
 
-    One that was read back from the store loads large segments when they are requested.
+    If read back from the store, it loads large segments on request.
     """
 
     provider: str
     sections: Mapping[str, Mapping[str, Json]]
     """Section name (``flags``, ``segments``) → key → that item's JSON, verbatim."""
     meta: Mapping[str, Json] = field(default_factory=dict)
-    """The rest of the document, as far as it is stable while nothing changes."""
+    """The rest of the document, without fields that vary while no flag changes."""
     revision: int = 0
     """The provider's revision of the whole set; 0 if it has none."""
     record: SnapshotRecord | None = None
@@ -183,7 +183,7 @@ class FlagSet:
     def keys(self, section: str) -> AbstractSet[str]:
         """Return the keys of one section, including those of large segments."""
         keys = self.sections.get(section, {}).keys()
-        # Without a copy where there are none: the guard asks for each reference.
+        # No copy if there are none: the guard calls this for each reference.
         return keys | self.large.keys() if self.large and section == LARGE_SECTION else keys
 
     def item(self, section: str, key: str) -> Json | None:
@@ -233,7 +233,7 @@ class Verdict(Enum):
     """Verdict of an engine on a flag or segment."""
 
     USABLE = "usable"
-    """Includes items that cannot be evaluated here, which are not damaged."""
+    """Also an item that uses an unsupported feature, which is not damage."""
     DAMAGED = "damaged"
     """The engine cannot use it, or a field that its provider always sends is missing."""
     REFUSED = "refused"
@@ -294,7 +294,7 @@ class Report:
     checked_at: int = 0
     """Start of the fetch behind this report, in milliseconds since the epoch."""
     behind: bool = False
-    """The provider did not reach the required revision within the time to wait for it."""
+    """The provider had not reached the required revision when the wait ended."""
     skipped_rows: tuple[str, ...] = ()
     """Items too large for a row: their last good row stays, and the snapshot has them all."""
     rows_error: str = ""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from storesync.store import Store
 
 MARGIN_MS = 2_000
-"""A request counts as older than a check only if it is older by more than clock differences."""
+"""A request counts as older than a check only if it is older by more than clock skew."""
 SPACING_MS = 1_000
 """Minimum time between starts of a source's checks in a burst. A lone sync request never waits."""
 HOLD_MS = 180_000
@@ -59,7 +59,7 @@ class _Again(Exception):  # noqa: N818 - not an error
 class Sync:
     """One sync of one source, for one batch of sync requests."""
 
-    def __init__(  # noqa: PLR0913 - the edges, handed in: keyword-only
+    def __init__(  # noqa: PLR0913 - dependencies, keyword-only
         self,
         source: Source,
         provider: Provider,
@@ -101,7 +101,7 @@ class Sync:
         """
         self._required = tuple(sorted({name for request in requests for name in request.required}))
         self._scheduled = any(request.trigger == "schedule" for request in requests)
-        # Only these may be served by a check for other requests.
+        # Only webhooks and follow-ups may be served by a check for other requests.
         newest = max(request.sent_at for request in requests)
         coalesces = all(request.trigger in {"webhook", "followup"} for request in requests)
         if coalesces:
@@ -207,7 +207,7 @@ class Sync:
             return False  # their revisions cannot be compared
         # Later checks may have seen the same content at a later revision than the snapshot's.
         old = replace(old, revision=max(old.revision, seen.revision))
-        if old.large:  # the provider compares changed items
+        if old.large:  # is_older compares changed segments
             segments = dict(old.sections.get(LARGE_SECTION, {}))
             for key in old.differing(LARGE_SECTION, new):
                 with suppress(CorruptStoreError):  # lost chunks cannot be compared
@@ -218,7 +218,7 @@ class Sync:
     # -- completing -------------------------------------------------------------------------------
 
     def _unchanged(self, check: Check, new: FlagSet | None) -> Report:
-        if check.revision:  # the same content from a lagging instance must not undo a later check
+        if check.revision:  # a lagging instance must not lower the revision of a later check
             check = replace(check, revision=max(check.revision, check.seen.revision))
         self._publisher.heartbeat(check)
         rows_behind = check.seen.rows_version != check.seen.published
@@ -258,7 +258,7 @@ class Sync:
             changes=changed,
             counts={section: len(items) for section, items in new.sections.items()},
         )
-        # Only then do the rows show the previous set, so that writing the changes is enough.
+        # If so, the rows show the previous set, and writing the changes is enough.
         known = (
             old is not None
             and not (current.damaged or check.verify)
@@ -299,10 +299,10 @@ class Sync:
             self._hold(check, digest, f"it refers to missing items: {', '.join(sorted(missing))}")
 
     def _hold(self, check: Check, digest: str, why: str) -> None:
-        """Return if a suspect set has persisted for minutes, up to a scheduled check.
+        """Return if a suspect set has persisted for minutes, and this check is a scheduled one.
 
         Raises:
-            SuspectSetError: before that.
+            SuspectSetError: otherwise.
         """
         now, mark = now_ms(self._clock), sha256(dumps(why).encode()).hexdigest()[:16]
         known, since = json.loads(check.seen.suspect or '["", 0]')
@@ -312,9 +312,9 @@ class Sync:
         if self._scheduled and now - since >= HOLD_MS:
             return
         message = (
-            f"{self._provider.title} responded with a suspect set: {why[:SHOWN_CHARS]}. It is "
-            f"published if it is still there after {HOLD_MS // 60_000} minutes, at a scheduled "
-            f'check; to publish it now, send {{"source": …, "allow_shrink": "{digest}"}}'
+            f"{self._provider.title} responded with a suspect set: {why[:SHOWN_CHARS]}. "
+            f"A scheduled check publishes it if it persists for {HOLD_MS // 60_000} minutes; "
+            f'to do so now, invoke SyncFunction with {{"source": …, "allow_shrink": "{digest}"}}'
         )
         raise SuspectSetError(message, digest=digest)
 
@@ -325,7 +325,7 @@ class Sync:
             return self._report("published" if published else "unchanged", state, check)
         if state.pinned > now_ms(self._clock):
             return self._report("pinned", state)
-        # Rollbacks and tombstones leave no fingerprint: their later token does not mean a fetch.
+        # Rollbacks and tombstones leave no fingerprint: their later token does not imply a fetch.
         if state.token > check.token and state.config_fingerprint and self._satisfied(state):
             return self._report("superseded", state)
         # The check that completed has an earlier token: it may have missed this request's change.

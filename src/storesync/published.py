@@ -47,7 +47,7 @@ class PublishedReader:
         """Read the published set, with *large* its large segments, too.
 
         If the snapshot record is damaged, the set is read from the history: damage must not let an
-        empty set pass.
+        empty set past the guard.
         """
         if not seen.published:
             return Current()
@@ -68,8 +68,8 @@ class PublishedReader:
     def current(self, token: int) -> FlagSet | None:
         """Return the published set; None if another was published since the state was read.
 
-        A later snapshot record counts only with its own source state: in a table restored from a
-        backup, items may differ in age.
+        A later snapshot record counts only if the source state has moved on as well: in a table
+        restored from a backup, items may differ in age.
 
         Raises:
             CorruptStoreError: if it is missing, belongs to another version, or does not match its
@@ -79,7 +79,7 @@ class PublishedReader:
         found = record.get("token") if record else None
         later = isinstance(found, int) and found > token
         if later and self.store.state(self.source).published != token:
-            return None  # the condition will fail
+            return None  # this check's condition will fail
         flag_set = self._load(record, f"the snapshot record of version {token}")
         if found != token:
             message = f"the snapshot record of version {token} is that of version {found!r}"
@@ -101,8 +101,8 @@ class PublishedReader:
     ) -> list[tuple[str, FlagSet]]:
         """Return the sets that the guard compares a new one with, each named for its message.
 
-        The published one, and that of a day ago, but none from before the last allowed set: each
-        change of the next day would have to be allowed again.
+        The published one, and that of a day ago, but none from before the last allowed set: else,
+        each change of the next day would have to be allowed again.
         """
         kept = [version for version in seen.versions() if version.token >= seen.allowed]
         when, earlier = "the set of a day ago", day_ago(kept, now_ms)
@@ -132,7 +132,7 @@ class PublishedReader:
             snapshot = SnapshotRecord.from_record(record)
             data = self._chunks(*snapshot.stored_chunks()) if snapshot.chunks else snapshot.body
             body = Body(snapshot.index_data, snapshot.index_digest, data)
-        # A TypeError or ValueError: another program's record.
+        # A TypeError or ValueError means another program's record.
         except (CorruptSnapshotError, TypeError, ValueError) as error:
             message = f"{what} is corrupt: {error}"
             raise CorruptStoreError(message) from error

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 KEPT_VERSIONS = 10
 """Versions that the history keeps in addition to those of the last day."""
 THIN_MS = 6 * 3_600_000
-"""Of the last day's versions, one in six hours is kept for the guard."""
+"""Of the last day's versions, one per six hours is kept for the guard."""
 MAX_NAMES = 200
 """Maximum number of names per kind of change (added, changed, removed) in a history record."""
 NAMES_BYTES = 20_000
@@ -52,10 +52,10 @@ class Attempt:
     """The source state when the fencing token was issued."""
 
     def condition(self, unpinned_at: int | None = None) -> Condition:
-        """Return the condition of completing.
+        """Return the condition for completing this attempt.
 
-        No other check has completed since this fencing token was issued, and the store has not lost
-        it, or the token would suggest a later start.
+        No other check has completed since its fencing token was issued, and the store has not lost
+        that token: if it had, a later check could get a smaller one.
         """
         return Condition(
             token=self.seen.token,
@@ -65,7 +65,7 @@ class Attempt:
         )
 
     def completed(self) -> dict[str, Any]:
-        """Return the attributes of the source state that completing sets."""
+        """Return the attributes of the source state that completing this attempt sets."""
         return {"token": self.token, "check_nonce": self.seen.issued_nonce}
 
     def is_last(self, state: SourceState) -> bool:
@@ -164,7 +164,7 @@ class Publisher:
         sets = check.completed() | {"config_fingerprint": config_fingerprint}
         if allowed:
             sets["allowed"] = token
-        # An earlier configuration may have had more replicas: remove all of them.
+        # An earlier configuration may have had more replicas: remove the surplus.
         others = check.seen.config_fingerprint != config_fingerprint
         condition = check.condition(unpinned_at=now_ms(self.clock))
         self._put_snapshot(condition, check.seen, snapshot, changed, sets, clear=others)
@@ -230,7 +230,7 @@ class Publisher:
             "history": dumps(sorted([*kept, *left])),
         }
         self.store.commit(self.source.name, condition, sets, [*writes, *together])
-        # Records that did not fit into the publication are removed now, or by the next one: the
+        # Deletions that did not fit into that commit follow now, or with the next publication: the
         # source state lists a version as long as it exists.
         with suppress(ConditionFailedError, StoreError, OutOfTimeError):
             for group in later:
@@ -267,8 +267,8 @@ class Publisher:
         """Make the rows show the published set, record that in the source state, and report it.
 
         With ``changed``, the rows are known to show the previous set; without, all rows are read
-        and compared. ``verified``: on return, snapshot record and rows have been. ``tidy`` also
-        expires unused chunks. The next check completes whatever fails or is interrupted here.
+        and compared. ``verified`` records that snapshot record and rows were verified. ``tidy``
+        also expires unused chunks. The next check completes whatever fails or is interrupted here.
         """
         condition = Condition(published=published.token, nonce=published.nonce)
         limit_kb = REDIS_KB if self.source.store == "redis" else COMMIT_KB
@@ -360,8 +360,8 @@ class Publisher:
 def retained(versions: list[Version], now_ms: int) -> tuple[list[Version], list[Version]]:
     """Split versions (oldest first) into those to keep and those to drop.
 
-    Kept are the last ones, the last of each six hours of the last day, and the one that was current
-    a day ago, which the guard compares with.
+    Keep the last ``KEPT_VERSIONS``, the last of each six hours of the last day, and the one that
+    was current a day ago, which the guard compares with.
     """
     old = day_ago(versions, now_ms)
     thinned = {v.published_at // THIN_MS: v for v in versions if old is None or v >= old}
@@ -382,7 +382,7 @@ def pending_record(
 
 
 def _summary(changed: Changes) -> str:
-    """Return the counts of a history record, and the first names, as many as fit."""
+    """Return the changes for a history record: counts, and as many names as fit."""
     shown: dict[str, list[str]] = {}
     for word, names in changed.lists().items():
         shown[word], room = [], NAMES_BYTES

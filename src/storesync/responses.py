@@ -68,8 +68,8 @@ def check_parsed_bytes(needed: int, limit: int) -> None:
     """Raise :class:`MalformedResponseError` if parsing may take more than the available memory."""
     if needed > limit:
         raise MalformedResponseError(
-            f"parsing the response may take {needed >> 20} MB of memory, and {limit >> 20} MB are "
-            f"available: raise SyncMemorySize, or select fewer flags with the source's options"
+            f"parsing the response may take {needed >> 20} MB of memory, but only {limit >> 20} MB "
+            f"are available: raise SyncMemorySize, or select fewer flags with the source's options"
         )
 
 
@@ -165,7 +165,7 @@ def parse_object(response: HttpResponse, title: str) -> dict[str, Any]:
         problem = "nested too deeply"
     except ValueError:
         problem = "not JSON (a number of thousands of digits)"
-    raise MalformedResponseError(f"{title} responded with something that is {problem}")
+    raise MalformedResponseError(f"{title}'s response is {problem}")
 
 
 class _UnacceptableError(ValueError):
@@ -191,7 +191,7 @@ def _finite(text: str) -> float:
 
 
 def _deeper_than(document: object, levels: int) -> bool:
-    """Walk level by level: this guards against deep recursion, so it must not recurse."""
+    """Walk level by level, without recursion: this guards against deep nesting."""
     level: list[Any] = [document]
     for _ in range(levels):
         level = [

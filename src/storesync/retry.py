@@ -46,7 +46,7 @@ class Deadline:
         return left
 
     def wait(self, seconds: float, purpose: str) -> None:
-        """Sleep; raise OutOfTimeError at once if the deadline would end first."""
+        """Sleep; raise OutOfTimeError at once if the deadline would pass first."""
         self.require(seconds, purpose)
         self.clock.sleep(seconds)
 
@@ -86,7 +86,7 @@ class RetryPolicy:
     _older: int = 0
 
     def backoff(self, error: ProviderError) -> None:
-        """Wait before the fetch that follows a failed one; raise its error if that cannot help."""
+        """Wait before retrying a failed fetch; raise its error if a retry cannot help."""
         self._faults += 1
         self._fault = error
         if not error.retryable or self._faults >= self.limits.faults:
@@ -100,12 +100,12 @@ class RetryPolicy:
             else:
                 self.deadline.back_off(self._faults, base_s=0.25, cap_s=5.0, purpose=purpose)
         except OutOfTimeError:
-            raise error from None  # report the provider's error, not the time-out
+            raise error from None  # report the provider's error, not the timeout
 
     def fetch_seconds(self) -> float:
-        """Return the seconds that a fetch may take, so that there is time to publish.
+        """Return the seconds that a fetch may take and still leave time to publish.
 
-        If waiting for the provider took the time, its last error is raised, else OutOfTimeError.
+        If none are left, raise the provider's last error if it had one, else OutOfTimeError.
         """
         try:
             left = self.deadline.require(self.limits.publish_s, "publishing")
@@ -116,7 +116,7 @@ class RetryPolicy:
         return min(self.limits.fetch_s, max(left - self.limits.publish_s, 0.1))
 
     def wait_for_propagation(self) -> bool:
-        """Wait for a lagging provider; return False when the time for that is used up."""
+        """Wait for a lagging provider; return False if the time for that is used up."""
         now = self.deadline.clock.monotonic()
         if self._settle_until is None:
             self._settle_until = now + self.limits.settle_s

@@ -1,15 +1,15 @@
-"""A flag set as rows, one per flag and segment, in addition to the snapshot. Pure.
+"""A flag set as rows, one per flag and segment, in addition to the snapshot.
 
-Rows are written after the snapshot, for SDKs that read a documented layout, and for people who
+Rows are written after the snapshot, for SDKs that read a documented layout, and for operators who
 browse the table. A source may also have the whole set as one document, as its provider's SDK reads
 it.
 
 Split's rows in Redis have the layout that its SDKs read in consumer mode (go-split-commons,
 ``storage/redis/constants.go``; docs/redis.md lists the keys). A row's namespace is
-``<source>:SPLITIO``, its key what follows ``SPLITIO.`` there, its item a string or, of a Redis set,
-the JSON list of its members. Redis has no empty sets, and SDKs take a missing one for empty. The
-only change to flags is that ``"attribute": ""`` becomes null: Node.js takes both for the key,
-Python takes the first for an attribute with an empty name.
+``<source>:SPLITIO``, its key is the part after ``SPLITIO.``, and its item is a string or, for a
+Redis set, the JSON list of its members. Redis has no empty sets; SDKs treat a missing set as empty.
+The only change to flags is that ``"attribute": ""`` becomes null: Node.js reads both as the key,
+Python reads the first as an attribute with an empty name.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 VERSIONS = range(2**53)
 """Valid versions of an item: JavaScript cannot represent larger integers."""
 SECTIONS = {"segments": "segment.", "rule_based_segments": "rbsegment.", "flags": "split."}
-"""Split's sections, and the prefixes of their rows, in the order of writing: references resolve."""
+"""Split's sections → prefix of their rows, in the order of writing, so that references resolve."""
 DERIVED = ("flagSet.", "trafficType.")
 """Split's rows that are derived from all flags: compared whenever anything changes."""
 PART_BYTES = 500_000
 """Maximum JSON of a set that is written in one step. A larger one is first assembled in parts
-elsewhere. (10,000 keys of 36 characters have 390,000.)"""
+under another key. (10,000 keys of 36 characters have 390,000.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _document(source: Source, new: FlagSet, store: Store, token: int, *, whole: 
     """Plan the document; with *whole*, compare it with the stored one."""
     place = document_key(source.name)
     present = {_key(row): row.get("item") for row in store.scan(place.namespace)} if whole else {}
-    # A version that is rolled back to may be another provider's.
+    # A rollback may restore another provider's version.
     if not (source.document and new.provider == "unleash"):
         return RowPlan(tuple(map(Delete, present)))
     flags, segments = (
@@ -143,7 +143,7 @@ def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> Row
 
 
 def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], token: int) -> RowPlan:
-    """Plan the rows against all stored ones, including other programs'."""
+    """Plan the rows by comparing all stored ones, including other programs'."""
     names = [(section, key) for section in new.sections for key in new.keys(section)]
     required: dict[Key, Record] = {}
     for section, key in sorted(names, key=lambda name: (name[0] == "flags", name)):
@@ -167,7 +167,7 @@ def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], token: 
 
 
 def _row_plan(rows: Iterable[Record], others: Iterable[Write]) -> RowPlan:
-    """Write rows in this order, segments before the flags that refer to them; then the others."""
+    """Plan rows in this order, segments before the flags that refer to them; then the others."""
     writes: list[Write] = []
     skipped = []
     for record in rows:
@@ -284,7 +284,7 @@ def derived(flag_set: FlagSet) -> dict[str, str]:
 
 
 def shown(section: str, item: Any) -> str:  # noqa: ANN401 - provider JSON
-    """Return the item of a flag, a rule-based segment or a segment as its row has it."""
+    """Return the item of a flag, rule-based segment or segment as its row stores it."""
     if section == "segments":
         keys = item.get("keys") if isinstance(item, dict) else ()
         return dumps(sorted(set(_strings(keys))))

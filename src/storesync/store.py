@@ -23,15 +23,15 @@ class Condition:
     """A condition on the source state; every given part must hold."""
 
     token: int | None = None
-    """The last completed check has this fencing token (0: none yet),"""
+    """Fencing token of the last completed check (0: none yet)."""
     check_nonce: str | None = None
-    """and this nonce."""
+    """Nonce of that check."""
     published: int | None = None
-    """The published version is this fencing token's,"""
+    """Fencing token of the published version."""
     nonce: str | None = None
-    """and has this nonce."""
+    """Nonce of that version."""
     issued: int | None = None
-    """At least this many fencing tokens have been issued: the store has not lost this one."""
+    """The last issued fencing token is at least this: the store has not lost this one."""
     unpinned_at: int | None = None
     """The source is not pinned at this moment (milliseconds since the epoch)."""
 
@@ -62,7 +62,7 @@ class Delete:
 class Expire:
     """Set when one record expires (seconds since the epoch), if it exists.
 
-    An expiry that is already set stays as it is: neither postponed nor brought forward.
+    An expiry that is already set stays as it is.
     """
 
     key: Key
@@ -137,7 +137,7 @@ class Store(Protocol):
         """Set attributes of the source state (None removes) and do all writes, or do nothing.
 
         Raises:
-            ConditionFailedError: if the condition does not hold; has the source state.
+            ConditionFailedError: if the condition does not hold; carries the source state.
         """
 
     def put_all(self, records: Sequence[Record]) -> None:

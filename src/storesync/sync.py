@@ -69,20 +69,20 @@ REDIS_CA_FILE = Path(__file__).parents[1] / "redis-ca.pem"
 PARALLEL = 32
 """Sources that are synced in parallel; each has the whole deadline."""
 SCHEDULED = Limits(faults=1)
-"""A failed scheduled check has a successor anyway: a silent provider costs one time-out."""
+"""The next scheduled check retries anyway: a silent provider costs one timeout."""
 STEP_S = 2.0
-"""Between the scheduled checks of two sources; less if all would take half of the interval."""
+"""Between two sources' scheduled checks; less if all would take over half of the interval."""
 STATE_S = 3.0
 """Time limit for reading when a source was last checked."""
 SQS_BATCH = 10
 MAX_DELAY_S = 900
 """SQS delays a message by at most 15 minutes."""
 FOLLOWUP_SLACK_MS = 5_000
-"""A follow-up also covers webhooks that arrive this much later: CDNs keep no exact time."""
+"""A follow-up also covers webhooks that arrive this much later: CDN delays vary."""
 RESERVED_MB = 200
 """Memory for code, a response and its text; the rest is for parsing."""
 RETRY_S = 10
-"""Until a failed message is visible again; doubles. Replaces the queue's visibility time-out."""
+"""Until a failed message is visible again; doubles. Replaces the queue's visibility timeout."""
 ERROR_CHARS = 200
 """Maximum length of a message in the source state, which must stay small."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -94,7 +94,7 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the queue: a sync request, a provider event, or neither."""
+    """One message from the queue: a sync request, a provider event, or neither."""
 
     id: str
     receipt: str
@@ -177,7 +177,7 @@ def _message(record: Json) -> Message:
                 if isinstance(each, str)
             ),
             # A delayed sync request counts from when it is due, which is later than when it was
-            # sent. For a webhook, the receiver's and the queue's clocks are both right, and the
+            # sent. For a webhook, either the receiver's or the queue's clock would do; the
             # later one is safe.
             sent_at=max(queued_at, sent_at if isinstance(sent_at, int) else 0),
             trigger=trigger if trigger in {"followup", "schedule"} else "webhook",
@@ -335,7 +335,7 @@ class Syncer:
         try:
             return self._requests_of(message.provider_event, message.queued_at)
         except StoreSyncError as error:
-            problem = "cannot find the sources of a provider event: retried"
+            problem = "cannot find the sources of a provider event: will retry"
             log.warning(problem, message_id=message.id, problem=str(error))
             return None
 
@@ -460,14 +460,14 @@ class Syncer:
             self._followup_due[report.source] = due
         except (BotoCoreError, ClientError) as error:
             problem = (
-                "no follow-up: the schedule finds changes that the provider's caches still hide"
+                "no follow-up: the schedule will find changes that the provider's caches still hide"
             )
             log.warning(problem, source=report.source, problem=str(error))
 
     def _set_retry_visibility(
         self, messages: Iterable[Message], at_least_s: float | None = None
     ) -> None:
-        """Make failed messages visible soon, not after the queue's visibility time-out."""
+        """Make failed messages visible soon, not after the queue's visibility timeout."""
         if not self._settings.queue_url:
             return
         for message in messages:
@@ -481,7 +481,7 @@ class Syncer:
 
 
 def _config(*, attempts: int = 3) -> Config:
-    # Short time-outs, since the pipeline knows how much time is left.
+    # Short timeouts, since the pipeline knows how much time is left.
     return Config(
         connect_timeout=2,
         read_timeout=5,

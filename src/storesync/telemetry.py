@@ -1,6 +1,6 @@
 """Logs and metrics of both functions, without secrets, headers, bodies or context values.
 
-flagstore's own messages quote no secrets. Redaction covers the others: the message of a library's
+flagstore's own messages quote no secrets. Redaction covers the rest: the message of a library's
 exception, or of a bug, may hold a URL, a header or a whole request.
 """
 
@@ -107,7 +107,7 @@ def emit(source: str, values: Mapping[str, float], **dimensions: str) -> None:
     if source and totals:
         others = [name for name in directives[0]["Dimensions"][0] if name != "source"]
         directives.append({**directives[0], "Dimensions": [others], "Metrics": totals})
-    # One call, unlike print's two: sources are synced in parallel, and a torn line is no metric.
+    # One call, unlike print's two: sources are synced in parallel, and torn lines lose metrics.
     sys.stdout.write(json.dumps(document, separators=(",", ":")) + "\n")
     sys.stdout.flush()
 

@@ -129,7 +129,7 @@ def respond(make: Callable[[], Receiver], event: Mapping[str, Any]) -> dict[str,
 def _receive(
     make: Callable[[], Receiver], source: str, event: Mapping[str, Any], token: str
 ) -> dict[str, Any]:
-    """Turn every outcome into a status; no request from a stranger causes a 5xx."""
+    """Turn every outcome into a status; nothing in a request itself causes a 5xx."""
     try:
         receiver = make()
     except ConfigurationError as error:
@@ -159,7 +159,7 @@ def _receive(
 
 
 def _not_found() -> dict[str, Any]:
-    """Respond to any other request; names from strangers are not logged and create no metrics."""
+    """Respond with 404; names from strangers are neither logged nor put into metrics."""
     emit("", {"NotFound": 1})
     return _response(404, "not found")
 

@@ -215,8 +215,8 @@ PROVIDERS, STORES = (", ".join(sorted(names)) for names in (providers.names(), c
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--provider=unlaesh", f"no provider 'unlaesh': known are {PROVIDERS}"),
-        ("--store=rdeis", f"no store 'rdeis': known are {STORES}"),
+        ("--provider=unlaesh", f"no provider 'unlaesh': use one of {PROVIDERS}"),
+        ("--store=rdeis", f"no store 'rdeis': use one of {STORES}"),
         (
             "--store=redis",
             (

@@ -216,7 +216,7 @@ def test_misconfigured_webhook(receiving: Deployment, output: Output) -> None:
     (line,) = output.logs
     assert line["level"] == "ERROR"
     for problem in (
-        f"{receiving.prefix}/webhooks/broken: \"provider\": no provider 'darkly': known are",
+        f"{receiving.prefix}/webhooks/broken: \"provider\": no provider 'darkly': use one of",
         '"secrets" must be a list',
     ):
         assert problem in line["problem"]

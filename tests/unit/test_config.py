@@ -287,7 +287,7 @@ def test_source_without_key() -> None:
 
 
 UNLEASH_KEY = {**UNLEASH, "key": KEY}
-NO_PROVIDER = "\"provider\": no provider '': known are appconfig, launchdarkly, split"
+NO_PROVIDER = "\"provider\": no provider '': use one of appconfig, launchdarkly, split"
 
 
 @pytest.mark.parametrize(
@@ -302,16 +302,16 @@ NO_PROVIDER = "\"provider\": no provider '': known are appconfig, launchdarkly, 
             {**LAUNCHDARKLY, "options": {"filtr": "team", KEY: "x"}},
             CREDENTIALS,
             [
-                'S "options": a name is unknown: known are filter',
-                'S "options": "filtr" is unknown: known are filter',
+                'S "options": a name is unknown: use one of filter',
+                'S "options": "filtr" is unknown: use one of filter',
             ],
         ),
         (
             {**LAUNCHDARKLY, "options": {"a": 1}, "rows": "no", "allow_http": 1, "sdk_key": "x"},
             {**CREDENTIALS, KEY: KEY},
             [
-                'S "sdk_key" is unknown: known are provider, options, rows, document, store',
-                "C a field is unknown: known are provider, key, base_url, store_url",
+                'S "sdk_key" is unknown: use one of provider, options, rows, document, store',
+                "C a field is unknown: use one of provider, key, base_url, store_url",
                 'S "allow_http" must be true or false',
                 'S "options" must be an object of strings',
                 'S "rows" must be true or false',
@@ -328,7 +328,7 @@ NO_PROVIDER = "\"provider\": no provider '': known are appconfig, launchdarkly, 
             CREDENTIALS,
             ['S "store" must be one of dynamodb, r'],
         ),
-        ({"provider": "split"}, CREDENTIALS, ['C "provider" is not split, unlike in the source']),
+        ({"provider": "split"}, CREDENTIALS, ['C "provider" is not split, which the source names']),
         (UNLEASH, UNLEASH_KEY, ['C "base_url" is missing: the address of your Unleash server']),
         (UNLEASH, {**UNLEASH_KEY, "base_url": KEY}, ['C "base_url" must start with https://']),
         (UNLEASH, {**UNLEASH_KEY, "base_url": f"http://{KEY}"}, ['C "base_url" is plain http']),
@@ -370,15 +370,18 @@ def test_webhook(text: dict[str, Any], method: str, header: str, secrets: list[s
     ("fields", "expected"),
     [
         ({"secrets": SECRET}, ['"secrets" must be a list']),
-        ({"secrets": []}, ['"secrets" must hold at least one, each of 16']),
-        ({"secrets": [SECRET, "short"]}, ['"secrets" must hold at least one, each of 16']),
+        ({"secrets": []}, ['"secrets" must hold at least one, and none shorter than 16']),
+        (
+            {"secrets": [SECRET, "short"]},
+            ['"secrets" must hold at least one, and none shorter than 16'],
+        ),
         ({"secrets": [f"{SECRET}\n"]}, ['"secrets" must not begin or end with white space']),
         ({"method": "url"}, ['"method" must be one of signature']),
         ({"provider": "unleash", "method": "header"}, ['"header" is missing: the name of the']),
         (APPCONFIG, ["AWS AppConfig sends no webhooks: remove this parameter"]),
         ({"provider": "x", "method": "y"}, ["\"provider\": no provider 'x'"]),
         ({"options": {"environment": ["a"]}}, ['"options" must be an object of strings']),
-        ({"options": {"env": "a"}}, ['"options": "env" is unknown: known are project, env']),
+        ({"options": {"env": "a"}}, ['"options": "env" is unknown: use one of project, env']),
         (
             {"key": KEY, "options": [], "secrets": []},
             ['"key" is unknown', '"secrets" must hold', '"options" must be an object'],

@@ -20,7 +20,7 @@ _PROVIDERS = {
     "split": "Split",
     "unleash": "Unleash",
 }
-"""Class by name; the provider's module has the same name."""
+"""Name → class; the module has the provider's name."""
 
 
 def names() -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def get(name: str) -> Provider:
         ConfigurationError: unknown; lists the known names.
     """
     if name not in _PROVIDERS:
-        raise ConfigurationError(f"no provider {name[:64]!r}: known are {', '.join(names())}")
+        raise ConfigurationError(f"no provider {name[:64]!r}: use one of {', '.join(names())}")
     module = import_module(f"storesync.providers.{name}")
     return cast("Provider", getattr(module, _PROVIDERS[name])())
 

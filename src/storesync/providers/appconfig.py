@@ -12,10 +12,10 @@ has two sections, each by key:
 
 ``meta`` holds ``profile`` (application, environment and profile as configured) and ``format``.
 
-The live version is that of the newest deployment that is ``COMPLETE``, or ``BAKING`` if the source
-counts that. The revision is that of the newest deployment in any state: ten times its number, plus
-1 while it bakes, 2 when it is complete, 3 once it is rolled back or reverted. So it only rises,
-even when a rollback makes an older version live.
+The live version is that of the newest deployment that is ``COMPLETE``, or ``BAKING`` if the option
+``live`` says so. The revision is that of the newest deployment in any state: ten times its number,
+plus 1 while it bakes, 2 when it is complete, 3 once it is rolled back or reverted. So it only
+rises, even when a rollback makes an older version live.
 
 Requests are signed here and sent by flagstore's HTTP client, not by boto3's, so that one deadline
 and its limits hold, as for any provider. Source: the API's model (``appconfig`` 2019-10-09).
@@ -65,7 +65,7 @@ _PROGRESS = {"BAKING": 1, "COMPLETE": 2, "ROLLING_BACK": 3, "ROLLED_BACK": 3, "R
 _REQUIRED = re.compile(r"(baking|complete|undone)/([0-9]{1,12})")
 _REQUIRED_PROGRESS = {"baking": 1, "complete": 2, "undone": 3}
 _EVENT = re.compile(r"On\s?Deployment\s?(Complete|Baking|Roll|Rev|Start|Step)?")
-"""``OnDeploymentRolledBack`` and "On Deployment Rollback": AWS' pages spell it in two ways."""
+"""``OnDeploymentRolledBack`` and "On Deployment Rollback": AWS documents both spellings."""
 _EVENT_PHASES = {"Complete": "complete", "Baking": "baking", "Roll": "undone", "Rev": "undone"}
 _EVENT_FIELDS = {
     "application": "Application",
@@ -138,8 +138,8 @@ class AppConfig(Provider):
         version = str(live.get("ConfigurationVersion"))
         if not _NUMBER.fullmatch(version):
             raise EndpointNotFoundError(
-                f"source {source.name!r} has deployed a configuration that is not in AppConfig's "
-                f"own store, so it cannot be read: use a hosted configuration"
+                f"source {source.name!r} has deployed a configuration that AppConfig does not "
+                f"host, so it cannot be read: use a hosted configuration"
             )
         revision = 10 * newest["DeploymentNumber"] + _PROGRESS.get(newest["State"], 0)
         # A version is never written twice, so together with the revision it identifies the set.
@@ -182,7 +182,7 @@ def _check_options(source: Source) -> None:
     given = source.options
     problems = [f'"{name}" is missing' for name in _EVENT_FIELDS if not given.get(name)]
     if given.get("region") and not _REGION.fullmatch(given["region"]):
-        problems.append('"region" is not the name of a region')
+        problems.append('"region" is not an AWS region')
     if given.get("live", "complete") not in LIVE:
         problems.append('"live" must be complete or baking')
     if given.get("format", FEATURE_FLAGS) not in {FEATURE_FLAGS, FREEFORM}:
@@ -278,7 +278,7 @@ class _Api:
         else:
             raise EndpointNotFoundError(
                 f"{MAX_PAGES * PAGE} deployments of other profiles came before one of source "
-                f"{self._source.name!r}: deploy it again, or give it its own environment"
+                f"{self._source.name!r}: deploy it again, or use a separate environment"
             )
         if newest is None:
             raise EndpointNotFoundError(

@@ -53,7 +53,7 @@ class Provider(ABC):
     name: str
     """As in a source's ``provider``."""
     title: str
-    """For messages."""
+    """Its name in messages."""
     methods: tuple[str, ...] = ()
     """Ways to verify its webhooks, the recommended one first; empty if it sends none."""
     accepted_status: int = 202
@@ -98,8 +98,8 @@ class Provider(ABC):
                 that can bypass its caches.
 
         Raises:
-            ConfigurationError: the source's options or its base URL.
-            ProviderError: a subclass, which depends on whether a retry may help.
+            ConfigurationError: the source's options or base URL are invalid.
+            ProviderError: its subclass determines whether a retry may help.
         """
 
     @abstractmethod
@@ -137,9 +137,9 @@ def check_secret(webhook: WebhookConfig, title: str, where: str, *candidates: st
     """Raise unless one of the candidates is one of the webhook's secrets."""
     given = [candidate for candidate in candidates if candidate]
     if not given:
-        raise SignatureError(f"no secret in {where} of a webhook of {title}")
+        raise SignatureError(f"no secret in {where} of a webhook from {title}")
     if not any(secret_matches(candidate, webhook.secrets) for candidate in given):
-        raise SignatureError(f"the secret in {where} is none of the active secrets")
+        raise SignatureError(f"the secret in {where} matches none of the active secrets")
 
 
 def json_object(body: bytes) -> dict[str, Json]:
@@ -152,7 +152,7 @@ def json_object(body: bytes) -> dict[str, Json]:
 
 
 def endpoint(source: Source, default: str, path: str, query: Mapping[str, str]) -> str:
-    """Return the URL of *path* below the source's base URL, which must be one without a query."""
+    """Return the URL of *path* below the source's base URL, which must not have a query."""
     base = (source.base_url or default).strip()
     if not base:
         raise ConfigurationError(
@@ -176,7 +176,7 @@ def fetch_document(  # noqa: PLR0913 - keyword-only from the ETag on
     title: str,
     transient: Collection[int] = (),
 ) -> tuple[dict[str, Json] | None, str]:
-    """Fetch one JSON object, None if it still matches *etag*; and its ETag."""
+    """Fetch one JSON object (None if it still matches *etag*) and its ETag."""
     sent = {"Authorization": source.credential.reveal(), **headers}
     if etag:
         sent["If-None-Match"] = etag

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from storesync.model import Json, Source, WebhookConfig, WebhookRequest
 
 _MAX_KEY = 256
-"""Characters of a key or id in a sync request; a longer key is not waited for."""
+"""Maximum characters of a key or id in a sync request; longer keys are not waited for."""
 _MAX_REQUIRED = 10
 """Maximum number of flags to wait for per entry: a sync request must fit into an SQS message."""
 _REQUIRED = re.compile(r"flag/(.*)@([0-9]{1,16})", re.DOTALL)
@@ -188,7 +188,7 @@ def _touches(resource: Mapping[str, str], options: Mapping[str, str]) -> bool:
 def _required(
     event: Mapping[str, Any], resources: Iterable[Mapping[str, str]], options: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Return the revisions to reach that the entry names.
+    """Return the required revisions that the entry names.
 
     There are none without an environment, since each environment has its own versions, or with a
     payload filter, which may exclude the flag.

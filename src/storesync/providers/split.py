@@ -3,7 +3,7 @@
 A flag set has three sections, each by name:
 
 ``flags``
-    as sent by ``splitChanges`` (``ff.d``), the active ones
+    the active ones, as sent by ``splitChanges`` (``ff.d``)
 ``rule_based_segments``
     likewise (``rbs.d``)
 ``segments``

@@ -94,8 +94,8 @@ class SplitApi:
             size += len(response.body)
             if size > limits.max_body_bytes:
                 raise MalformedResponseError(
-                    f"the responses are larger than {limits.max_body_bytes} bytes inflated, "
-                    f"together"
+                    f"together, the responses are larger than {limits.max_body_bytes} bytes "
+                    f"inflated"
                 )
             self._parsed_bytes += parsed_bytes(response.body)
             check_parsed_bytes(self._parsed_bytes, limits.max_parsed_bytes)
@@ -224,7 +224,7 @@ def _page(part: object, name: str, fields: tuple[str, str, str], asked: int) -> 
         raise MalformedResponseError(
             f"{TITLE} responded with {begins!r} or {ends!r} that is not a later change number"
         )
-    # A proxy that only has whole sets always responds with since=-1: nothing newer, either.
+    # A proxy that only has whole sets always responds with since=-1: again, nothing newer follows.
     return Page(listed, till, last=till in {since, asked})
 
 

@@ -133,7 +133,7 @@ def _revises(event: Mapping[str, Any]) -> bool:
     """Return whether an event raises ``meta.revisionId`` to its own number.
 
     As observed with servers 7.4.1 and 8.2.0: events of a feature do, except those about links,
-    favourites and change requests; so does updating a segment, but neither creating nor deleting
+    favorites and change requests; so does updating a segment, but neither creating nor deleting
     one.
     """
     kind = event.get("type")

@@ -1,4 +1,4 @@
-"""The store of each source: DynamoDB, or a Redis that the source's credentials name."""
+"""The store of each source: DynamoDB, or the Redis server in the source's credentials."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Stores:
         """
         if source.store == "dynamodb":
             return DynamoDBStore(self.table_client, self._table, deadline)
-        # 100 ms that a deployment without Redis does not pay.
+        # Takes 100 ms, which a deployment without Redis avoids.
         from storesync.stores.redis import RedisStore  # noqa: PLC0415
         from storesync.stores.redis_client import open_redis  # noqa: PLC0415
 

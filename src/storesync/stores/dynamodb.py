@@ -1,7 +1,7 @@
 """The store on DynamoDB: one table, keys ``namespace`` and ``key``.
 
 botocore retries throttling and broken connections; this module retries what botocore does not:
-``UnprocessedItems`` and transactions in conflict. Both stop at the deadline.
+``UnprocessedItems`` and conflicting transactions. Both stop at the deadline.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BATCH_ITEMS = 25
 PARTITION_UNITS = 1_000
 """Write units per second of a DynamoDB partition. A namespace is in one partition."""
 CONFLICTS = {"TransactionConflictException", "TransactionInProgressException"}
-"""Codes of an UpdateItem or a transaction in conflict with another transaction: sent again."""
+"""Codes of an UpdateItem or transaction that conflicts with a transaction: sent again."""
 CANCELLATIONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 """The same for the actions in a transaction."""
 REMEDIES = {
@@ -171,7 +171,7 @@ class DynamoDBStore:
             self.paid_at.get(name, now) - now - max(0.0, 1 - cost) for name, cost in costs.items()
         ]
         if (wait := max(waits, default=0.0)) > 0:
-            self.deadline.wait(wait, "giving a partition of DynamoDB time")
+            self.deadline.wait(wait, "waiting for capacity of a DynamoDB partition")
             now += wait
         for name, cost in costs.items():
             self.paid_at[name] = max(now, self.paid_at.get(name, now)) + cost
@@ -270,4 +270,4 @@ def _store_error(purpose: str, error: ClientError) -> StoreError:
         item: Any = failed[0].get("Item")
         return ConditionFailedError(SourceState.from_record(from_item(item or {})))
     remedy = f"; {REMEDIES[code]}" if code in REMEDIES else ""
-    return StoreError(f"{purpose}: DynamoDB responded {code}{remedy}")
+    return StoreError(f"{purpose}: DynamoDB responded with {code}{remedy}")

@@ -7,7 +7,7 @@ keys by name without scanning the database, so the keys that flagstore wrote are
 set. Anything else under a prefix, such as what SDKs write there, is neither read nor written.
 
 A set that is too large for one commit is assembled in parts under another key, and renamed in one
-step once all members are present; the rest of an interrupted one expires.
+step once all members are present; leftovers of an interrupted one expire.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SCAN_BYTES = 1_000_000
 SCAN_MEMBERS = 5_000
 """Members of a set that Redis returns per command."""
 HASHES, MARKER = ("features", "segments"), "$inited"
-"""The namespaces of LaunchDarkly's layout, and its mark of a complete store."""
+"""The namespaces of LaunchDarkly's layout, and its marker of a complete store."""
 SPLIT, DOCUMENT = "SPLITIO", "document"
 """The namespaces of plain strings and sets."""
 NOTED = "native_rows"
@@ -272,7 +272,7 @@ def _decode(value: bytes) -> str:
 
 
 def _native_name(namespace: str) -> str:
-    """Return the key of Redis that holds a namespace."""
+    """Return the Redis key that holds a namespace."""
     source, _, section = namespace.partition(":")
     return f"{{{check_source(source)}}}:{section}"
 
@@ -313,7 +313,7 @@ def _is_set(key: Key) -> bool:
 
 
 def _plain_name(key: Key) -> str:
-    """Return the key of Redis that holds a row."""
+    """Return the Redis key that holds a row."""
     source, _, section = key.namespace.partition(":")
     if section == DOCUMENT:
         return record_name(key)

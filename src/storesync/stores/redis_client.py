@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 CONNECT_S = 3.0
 RESPONSE_S = 5.0
 REPETITIONS = 6
-"""Within about three seconds; after that, the queue retries the sync request."""
+"""Retries of a call, within about three seconds; then the queue retries the sync request."""
 TRANSIENT = {
     *("LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN"),
     *("BUSY", "READONLY", "NOREPLICAS"),
 }
-"""Transient errors: a server that starts, fails over or moves slots."""
+"""Errors of a server that is starting, failing over or moving slots."""
 REMEDIES = {
     "NOAUTH": "put user and password into the URL",
     "WRONGPASS": "check user and password in the URL",
@@ -43,7 +43,7 @@ REMEDIES = {
     "OOM": "its memory is full and nothing was written: give it more",
     "MISCONF": "it cannot save to its disk: see its log",
     "WRONGTYPE": "something else writes to one of flagstore's keys (docs/redis.md)",
-    "CERTIFICATE_VERIFY_FAILED": "check the host's name, and set FLAGSTORE_REDIS_CA_FILE where its "
+    "CERTIFICATE_VERIFY_FAILED": "check the host's name, and set FLAGSTORE_REDIS_CA_FILE if its "
     "authority is private",
 }
 _CODE = re.compile(rf"\b({'|'.join((*TRANSIENT, *REMEDIES))})\b")
@@ -54,8 +54,8 @@ log = logger()
 class Server(Redis):
     """A client of one server, which can open the others of its cluster.
 
-    redis-py's cluster client needs the right to COMMAND, and queries the whole cluster at the
-    start. All keys of a source are on one server, which the first response names.
+    redis-py's cluster client needs the right to COMMAND, and queries the whole cluster when it
+    starts. All keys of a source are on one server, which the first response names.
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - redis-py's
@@ -66,7 +66,7 @@ class Server(Redis):
     def neighbour(self, host: str, port: int) -> Server:
         """Return a client of another server, with the same options, and keep it.
 
-        No host: on the same one, as clusters respond.
+        Without a host, it is on the same one, as in redirects of clusters.
         """
         place = (host or self._own_options["host"], port)
         if place not in self._neighbours:
@@ -119,7 +119,7 @@ class Calls:
 
     def __init__(self, client: Server, deadline: Deadline) -> None:
         self._client = client
-        self._node: Any = client  # has no types
+        self._node: Any = client  # redis-py is not typed here
         self._deadline = deadline
         self.resent = 0
         """Calls that were sent again."""
@@ -158,8 +158,8 @@ class Calls:
         policy = self._policy()
         if policy.startswith("allkeys"):
             message = (
-                f"Redis' maxmemory-policy is {policy}, which may remove flags: set noeviction or "
-                "a volatile one (docs/redis.md)"
+                f"Redis' maxmemory-policy is {policy}, which may remove flags: set noeviction "
+                "or a volatile policy (docs/redis.md)"
             )
             raise StoreError(message)
         if not policy:
@@ -210,7 +210,7 @@ _checked: WeakKeyDictionary[Server, set[str]] = WeakKeyDictionary()
 
 
 def _code(error: Exception) -> str:
-    """Return the word that an error of Redis begins with, or that a TLS error ends with."""
+    """Return the code that a Redis error begins with, or that a TLS error ends with."""
     status = getattr(error, "status_code", None)
     if status and status != "ERR":
         return str(status)

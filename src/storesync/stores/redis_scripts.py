@@ -1,15 +1,16 @@
 """The steps of the Redis store: Lua scripts, each of which Redis runs as one atomic step.
 
-Writes of a script stay even if a later command fails, so everything that could fail comes first:
+Redis does not undo a script's writes if a later command fails, so everything that could fail comes
+first:
 
-- a key of flagstore's that holds another type is checked for;
+- keys of another type: the script checks all types before it writes;
 - full memory: Redis refuses only a script's first write, and only if that can take memory. So
   writes that take memory come before those that free it;
 - missing rights: :data:`PROBE` tries every command once, on separate keys.
 
 No ``#!lua`` line, which Redis 6 does not know. Integers are never converted to Lua's numbers, which
 are floats: they are compared as decimal strings, or counted by Redis. The exceptions are times in
-milliseconds and the number of issued tokens, which fit.
+milliseconds and fencing tokens, which fit.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Script:
 NEXT_TOKEN = Script("""
 -- KEYS: state. ARGV: floor, nonce. Returns the state.
 -- A replica that takes over may have missed the last tokens. The clock has not, so the counter
--- never falls behind it. Where it was ahead, a token comes twice, with another nonce.
+-- never falls behind it. Where it was ahead, a token is issued twice, with another nonce.
 redis.call('HSETNX', KEYS[1], 'issued', ARGV[1])
 local behind = tonumber(ARGV[1]) - tonumber(redis.call('HGET', KEYS[1], 'issued'))
 redis.call('HINCRBY', KEYS[1], 'issued', (behind > 0 and behind or 0) + 1)
@@ -36,26 +37,26 @@ redis.call('HSET', KEYS[1], 'issued_nonce', ARGV[2])
 return redis.call('HGETALL', KEYS[1])
 """)
 
-# What COMMIT does by the kind of a write: its two keys, then its values.
+# The kinds of writes in COMMIT: their two keys, then their values.
 #
-#   put, delete      record, index        fields and values by turns; none
+#   put, delete      record, index        fields and values, alternating; none
 #   expire           record, index        seconds since the epoch
 #   field, unfield   hash, the same       LaunchDarkly's: field and value; field
 #   unhash           hash, the same       none
-#   mark, unmark     text, the same       none
-#   text, untext     text, index          Split's, and documents: name and text; name
+#   mark, unmark     string, the same     none
+#   text, untext     string, index        Split's, and documents: name and string; name
 #   set, unset       set, index           name and members; name
-#   part             set aside, index     name, number of the part, members
-#   whole            set, index           the set aside, how many members it has to have
+#   part             staging set, index   name, number of the part, members
+#   whole            set, index           the staging set, how many members it must have
 # In an index, a record's name is its key after the index' own key and a colon.
 COMMIT = Script("""
--- KEYS: state, then of each write record and index, or twice a key of LaunchDarkly's layout.
--- ARGV: issued, unpinned_at, each '' where it is no condition;
---       number of attributes to compare, then name and value of each, '' where it must be absent;
+-- KEYS: state, then two keys of each write.
+-- ARGV: issued, unpinned_at, each '' if it is not a condition;
+--       number of attributes to compare, then name and value of each, '' if it must be absent;
 --       number of sets, then name and value of each;
 --       number of removals, then their names;
---       then of each write its kind, the number of its values, its values.
--- Returns 'OK', or the state where the condition does not hold; that changes nothing.
+--       then kind, number of values and values of each write.
+-- Returns 'OK', or the state if the condition does not hold; nothing is changed then.
 local state = KEYS[1]
 
 local equal_from, equal_to = 4, 3 + 2 * tonumber(ARGV[3])
@@ -90,7 +91,7 @@ each(function(kind, first, second)
 end)
 if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 
--- A set in parts is renamed only with all its members; else the next check puts it together again.
+-- A set in parts is renamed only with all its members; else the next check assembles it again.
 local together = {}
 each(function(kind, record, _, from, to)
   if kind == 'part' then
@@ -123,7 +124,7 @@ end
 
 if lost() then return redis.call('HGETALL', state) end
 
--- What takes memory.
+-- Writes that take memory.
 each(function(kind, record, index, from)
   if kind == 'put' then
     redis.call('ZADD', index, 0, string.sub(record, #index + 2))
@@ -176,7 +177,7 @@ each(function(kind, record, index, from, to)
   end
 end)
 
--- What has expired since is still in the index; the oldest come first.
+-- Expired records are still in the index; the oldest come first.
 for index in pairs(expiring) do
   for _, key in ipairs(redis.call('ZRANGE', index, 0, 999)) do
     if redis.call('EXISTS', index .. ':' .. key) == 0 then redis.call('ZREM', index, key) end
@@ -186,8 +187,8 @@ return 'OK'
 """)
 
 SCAN = Script("""
--- KEYS: index. ARGV: from and to as ZRANGEBYLEX takes them, records at most, bytes that suffice.
--- Returns key and record by turns; a key that has expired with an empty record.
+-- KEYS: index. ARGV: range for ZRANGEBYLEX, maximum of records, bytes after which a page ends.
+-- Returns keys and records, alternating; the record of an expired key is empty.
 local page, bytes = {}, 0
 for _, key in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3])) do
   local record = redis.call('HGETALL', KEYS[1] .. ':' .. key)
@@ -200,7 +201,7 @@ return page
 """)
 
 PROBE = Script("""
--- KEYS: keys that are there only while this runs. Returns 'OK', or the first command's error.
+-- KEYS: keys that exist only while this runs. Returns 'OK', or the first command's error.
 local function calls_of(key) return {
   {'DEL', key}, {'TYPE', key}, {'EXISTS', key}, {'HGET', key, 'a'}, {'HGETALL', key},
   {'HDEL', key, 'a'}, {'EXPIREAT', key, 1}, {'ZREM', key, 'a'}, {'ZRANGE', key, 0, 0},
