@@ -131,7 +131,7 @@ def test_deployments_of_other_profiles(plain: AppConfigSimulator) -> None:
     assert (limit(found), found.revision) == (1, 22)
     assert len(plain.requests) == 4 + 1
     plain.page_size = 1
-    with pytest.raises(errors.EndpointNotFoundError, match="its own environment"):
+    with pytest.raises(errors.EndpointNotFoundError, match="a separate environment"):
         fetch(plain)
 
 

@@ -115,7 +115,7 @@ WRITTEN_STATE: dict[str, Any] = {
     "rows_version": 1_795_000_001,
     "pinned": 1_795_000_120_000,
     "removed": 1,
-    "error": '[1795000000000,"RefusedSet","none of 12 flags is left"]',
+    "error": '[1795000000000,"RefusedSet","all 12 flags are gone"]',
     "refused": "5f3c",
     "allowed": 1_795_000_000,
     "history": "[[1795000000,1794999999000],[1795000001,1795000000000]]",

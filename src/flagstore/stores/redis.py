@@ -38,7 +38,7 @@ REMEDIES = {
     "NOAUTH": "put user and password into FLAGSTORE_REDIS_URL",
     "WRONGPASS": "check user and password in FLAGSTORE_REDIS_URL",
     "NOPERM": "give the user the reader's rights in docs/redis.md",
-    "WRONGTYPE": "something else writes under flagstore:",
+    "WRONGTYPE": "another program writes keys that begin with flagstore:",
 }
 URL_SHAPE = (
     "rediss://user:password@host:6379/0 (redis:// without TLS; user, port and database number are "
