@@ -250,6 +250,9 @@ class TestAppConfig(ProviderContract):
             server.faults.append(faults.body(json.dumps({"Items": items}).encode()))
             with pytest.raises(errors.MalformedResponseError):
                 self.fetch(server)
+        server.faults.append(faults.body(b'{"Items": [], "NextToken": "\\ud800"}'))
+        with pytest.raises(errors.MalformedResponseError, match="NextToken"):
+            self.fetch(server)
         good = server.current()
         for part in (
             {"version": "2"}, {"version": None}, {"values": []}, {"values": {"a": 1}},

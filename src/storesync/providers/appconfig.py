@@ -274,7 +274,9 @@ class _Api:
             token = document.get("NextToken")
             if not token:
                 break
-            query["next_token"] = str(token)
+            if not is_key(token):
+                raise MalformedResponseError(f"{TITLE} responded with an invalid NextToken")
+            query["next_token"] = token
         else:
             raise EndpointNotFoundError(
                 f"{MAX_PAGES * PAGE} deployments of other profiles came before one of source "
