@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from simulators.appconfig import AppConfigSimulator, rich_flags
 from simulators.redis_server import ADMIN, ADMIN_PASSWORD
 from simulators.template import read_template
-from storesync.cli.context import Operator, deployment_from_stack
+from storesync.cli.app import Operator, deployment_from_stack
 from storesync.cli.screen import CommandError, Exit, Screen, to_error
 from tests.cli.rig import REPOSITORY
 

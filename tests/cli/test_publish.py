@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from storesync.cli.context import Operator
+from storesync.cli.app import Operator
 from storesync.cli.screen import duration, table
 
 if TYPE_CHECKING:

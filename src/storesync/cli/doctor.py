@@ -17,7 +17,7 @@ from storesync.published import PublishedReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from storesync.cli.context import Operator
+    from storesync.cli.app import Operator
     from storesync.model import Source
 
 OK, PROBLEM, SKIPPED = "ok", "problem", "skipped"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from flagstore.keys import SourceState
-    from storesync.cli.context import Operator
+    from storesync.cli.app import Operator
     from storesync.store import Store
 
 STALE_S = 900.0
@@ -179,12 +179,8 @@ def _context(text: str) -> dict[str, Any]:
 @command(storesync, "get")
 @source_argument
 @click.argument("flag", metavar="FLAG")
-@click.option(
-    "--section", default=FLAGS, show_default=True, help="Kind of item: flags, segments, …"
-)
-@click.option(
-    "--context", type=_context, metavar="JSON", help="Also evaluate the flag for this context."
-)
+@click.option("--section", default=FLAGS, show_default=True, help="Kind: flags, segments, …")
+@click.option("--context", type=_context, metavar="JSON", help="Also evaluate it for this context.")
 def get(
     operator: Operator, *, name: str, flag: str, section: str, context: dict[str, Any] | None
 ) -> None:
@@ -289,7 +285,7 @@ def _history_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 @source_argument
 @click.option("--from", "old", type=int, metavar="VERSION", help="Old version; default: current.")
 @click.option(
-    "--to", "new", type=int, metavar="VERSION", help="New version; default: what a sync would get."
+    "--to", "new", type=int, metavar="VERSION", help="New version; default: the provider's."
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 10 if there is a difference.")
 def diff(

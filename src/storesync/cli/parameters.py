@@ -18,13 +18,12 @@ from storesync.config import parse_source, parse_webhook
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from storesync.cli.context import Operator
+    from storesync.cli.app import Operator
     from storesync.model import Source, WebhookConfig
 
 KINDS = {"webhooks": "SecureString", "credentials": "SecureString", "sources": "String"}
 """Kind → SSM type, in the order of writing. A listed source is synced at once, so the source comes
 last. The webhook comes first: an interrupted move to a new address must leave a new secret."""
-SECRET_BYTES = 32
 PROMPTS = {
     "--key-file": ("key", "the provider's server-side SDK key or token"),
     "--store-url-file": ("store_url", "URL of Redis (rediss://…)"),
@@ -197,7 +196,7 @@ def _webhook(given: AddOptions, there: SourceParameters, *, new_secret: bool) ->
     valid = [each for each in stored if isinstance(each, str)] if isinstance(stored, list) else []
     if new_secret or not valid:
         # The previous secret stays valid until the next rotation, so no webhook is refused.
-        valid = [secrets.token_urlsafe(SECRET_BYTES), *valid[:1]]
+        valid = [secrets.token_urlsafe(), *valid[:1]]
     return {
         **before,
         "provider": given.provider,
@@ -223,15 +222,12 @@ def read(operator: Operator, name: str) -> SourceParameters:
 
 
 def write(operator: Operator, name: str, new: SourceParameters) -> None:
-    """Write the parameters that differ, and delete those that are empty now."""
-    before = read(operator, name)
+    """Write the parameters, and delete those that are empty."""
+    ssm = operator.aws("ssm")
     for kind, ssm_type in KINDS.items():
-        text = getattr(new, kind)
-        if text == getattr(before, kind):
-            continue
+        path, text = operator.path(kind, name), getattr(new, kind)
         if text:
-            path = operator.path(kind, name)
-            operator.aws("ssm").put_parameter(Name=path, Value=text, Type=ssm_type, Overwrite=True)
+            ssm.put_parameter(Name=path, Value=text, Type=ssm_type, Overwrite=True)
         else:
             remove(operator, name, kind)
 

@@ -24,7 +24,7 @@ from storesync.published import PublishedReader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storesync.cli.context import Operator
+    from storesync.cli.app import Operator
     from storesync.model import Report
 
 # -- sync -----------------------------------------------------------------------------------------
@@ -176,9 +176,7 @@ def _pin_ms(text: str) -> int:
 
 @command(storesync, "rollback")
 @source_argument
-@click.option(
-    "--to", type=int, required=True, metavar="VERSION", help="Version, as shown by history."
-)
+@click.option("--to", type=int, required=True, metavar="VERSION", help="Version in the history.")
 @click.option(
     "--for",
     "pin_ms",

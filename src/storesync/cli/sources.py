@@ -21,7 +21,7 @@ from storesync.maintenance import mark_removed, restore_source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storesync.cli.context import Operator
+    from storesync.cli.app import Operator
     from storesync.model import Source
 
 
@@ -55,17 +55,13 @@ _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": Tr
 @command(source, "add")
 @source_argument
 @click.option("--provider", type=click.Choice(providers.names()), help="Provider of the flags.")
-@click.option(
-    "--key-file", "key", help="File with the provider's key or token; - is stdin.", **_FILE
-)
+@click.option("--key-file", "key", help="File with the key or token; - is stdin.", **_FILE)
 @click.option("--base-url", default="", metavar="URL", help="Provider's address, unless the usual.")
 @click.option("--option", "options", help="Option of the source: docs/configure.md.", **_PAIRS)
 @click.option("--webhook-option", "webhook_options", help="Option of its webhook.", **_PAIRS)
 @click.option("--method", help="How to check webhooks, if there are several ways.")
 @click.option("--header", help="Header with the secret, for --method header.")
-@click.option(
-    "--new-secret", is_flag=True, help="Rotate the webhook's secret; the old stays valid."
-)
+@click.option("--new-secret", is_flag=True, help="Rotate the webhook's secret.")
 @click.option("--store", type=click.Choice(STORES), help="Where to publish; default: dynamodb.")
 @click.option("--store-url-file", "store_url", help="File with the URL of Redis.", **_FILE)
 @click.option("--rows/--no-rows", default=None, help="Also write a row per flag; default: yes.")
