@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import marshal
-import os
 import re
 import shutil
 import stat
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +66,6 @@ print(boto3.__file__, botocore.__file__)
 
 
 def files(folder: Path) -> dict[str, Path]:
-    """Return all files below a folder by their relative names."""
     return {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
 
 
@@ -79,9 +76,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def python(code: str, *arguments: str | Path, option: str = "-B") -> str:
+def python(code: str, *arguments: str | Path) -> str:
     """Run code in a bare interpreter: standard library only, no settings of this machine."""
-    command = (sys.executable, "-I", "-S", "-B", option, "-c", code, *arguments)
+    command = (sys.executable, "-I", "-S", "-B", "-c", code, *arguments)
     return run(*command, environment={}).stdout
 
 
@@ -149,19 +146,6 @@ def test_modules_are_compiled(build: Path, name: str) -> None:
             assert code.co_filename == f"{on_aws}{module.relative_to(root)}"
 
 
-def test_compiled_files_ignore_time_stamps(build: Path, tmp_path: Path) -> None:
-    """They are used whatever the sources' times on AWS; the layer needs nothing but Python."""
-    folder = tmp_path / "task"
-    shutil.copytree(build / "out" / "FlagstoreLayer" / "python", folder)
-    for path in folder.rglob("*.py"):
-        os.utime(path, (time.time(), 315532800))  # 1980, where zip files begin
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import flagstore; print(flagstore.client)"
-    output = python(code, folder, option="-v")
-    assert f"matches {folder}" in output
-    assert "code object from" in output
-    assert not re.search(rf"# code object from '{folder}/\S+\.py'", output)
-
-
 @pytest.mark.parametrize("name", ARTEFACTS)
 def test_nothing_of_this_machine_is_packed(build: Path, name: str) -> None:
     """No file names a local folder, runs on one architecture only or is unreadable on Lambda."""
@@ -191,24 +175,20 @@ def test_functions_contain_their_imports(build: Path) -> None:
 
 
 def test_trimmed_botocore_works(build: Path) -> None:
-    """DynamoDB, SQS, SSM and STS need none of the removed files."""
     folder = build / "out" / "SyncFunction"
     assert all(Path(path).is_relative_to(folder) for path in python(CLIENTS, folder).split())
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-def test_artefact_sizes(build: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_artefact_sizes(build: Path, name: str) -> None:
     """Dead weight of an updated dependency is noticed."""
     packed = io.BytesIO()
     found = files(build / "out" / name)
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for each, path in found.items():
             archive.write(path, each)
-    unzipped, zipped = sum(path.stat().st_size for path in found.values()), packed.tell()
-    with capsys.disabled():
-        print(f"\n  {name}: {unzipped / MIB:.1f} MiB, zipped {zipped / MIB:.1f} MiB ", end="")
-    assert zipped < MOST_ZIPPED
-    assert unzipped < MOST_UNZIPPED
+    assert packed.tell() < MOST_ZIPPED
+    assert sum(path.stat().st_size for path in found.values()) < MOST_UNZIPPED
 
 
 def test_wrong_hash_stops_the_build(tmp_path: Path) -> None:
@@ -247,8 +227,8 @@ def test_wheel_contains_only_the_reader(tmp_path: Path) -> None:
     assert "Requires-Python: >=3.11" in metadata
 
 
-def test_bill_of_materials_lists_every_pin(build: Path) -> None:
-    """With all its digests, and so each package in the functions."""
+def test_bill_of_materials_lists_every_pin() -> None:
+    """With all its digests."""
     components = sbom.bill(LOCK)["components"]
     named = {f"{each['name']}=={each['version']}" for each in components}
     assert named == set(re.findall(r"^(\S+==\S+)", LOCK, re.MULTILINE))
@@ -259,9 +239,3 @@ def test_bill_of_materials_lists_every_pin(build: Path) -> None:
         for digest in reference["hashes"]
     ]
     assert sorted(digests) == sorted(re.findall(r"sha256:(\w+)", LOCK))
-    built = {
-        path.name.lower().removesuffix(".dist-info").replace("-", "==")
-        for path in (build / "out" / "SyncFunction").glob("*.dist-info")
-    }
-    assert built
-    assert built <= {name.replace("-", "_") for name in named}

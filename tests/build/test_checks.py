@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.build.tooling import REPOSITORY, run, tool, validate
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PINNED = [
-    "requirements-dev.txt",
-    "src/requirements.txt",
-    *(
-        f"tools/requirements/{name}.txt"
-        for name in ("aws", "checkov", "lambda", "sam", "sdks", "uv")
-    ),
+    REPOSITORY / "requirements-dev.txt",
+    REPOSITORY / "src" / "requirements.txt",
+    *(REPOSITORY / "tools" / "requirements").glob("*.txt"),
 ]
 LINE = re.compile(
     r"[a-z0-9._-]+(\[[a-z0-9,-]+\])?==[\w.+]+( ; .+)? \\|    --hash=sha256:\w{64}( \\)?"
@@ -23,7 +24,6 @@ LINE = re.compile(
 
 @pytest.mark.build
 def test_template_is_valid() -> None:
-    """`sam validate --lint` passes without a warning."""
     validate(REPOSITORY)
 
 
@@ -39,15 +39,14 @@ def test_checkov_passes() -> None:
     assert int(counts[1]) > 0
 
 
-@pytest.mark.parametrize("name", PINNED)
-def test_packages_are_pinned_by_hash(name: str) -> None:
+@pytest.mark.parametrize("path", PINNED, ids=lambda path: path.name)
+def test_packages_are_pinned_by_hash(path: Path) -> None:
     """One version and its hashes each; no index or folder is named."""
-    lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not LINE.fullmatch(line)] == []
 
 
 def test_tests_use_the_deployed_versions() -> None:
-    """The tests' environment has the packages of the functions."""
     deployed, tested = (
         {line for line in (REPOSITORY / name).read_text("utf-8").splitlines() if "==" in line}
         for name in ("src/requirements.txt", "requirements-dev.txt")

@@ -30,7 +30,6 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from the sources, without a network."""
     folder = tmp_path_factory.mktemp("wheel")
     run(
         *(tool(".venv", "python"), "-m", "hatchling", "build", "--target", "wheel"),
@@ -61,7 +60,6 @@ def test_example_tests_run_offline(wheel: Path, tmp_path: Path) -> None:
 
 @pytest.mark.build
 def test_example_template_is_valid() -> None:
-    """`sam validate --lint` passes."""
     validate(EXAMPLE)
 
 

@@ -45,12 +45,10 @@ BOUNDS = {
 
 
 def get_att(name: str) -> dict[str, list[str]]:
-    """Return ``!GetAtt name.Arn``."""
     return {"Fn::GetAtt": [name, "Arn"]}
 
 
 def resources(template: Template, kind: str) -> dict[str, Any]:
-    """Return the properties of all resources of one type, by logical id."""
     return {
         name: resource["Properties"]
         for name, resource in template["Resources"].items()

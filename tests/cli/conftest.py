@@ -43,7 +43,6 @@ def rig(aws: StandIn, dynamodb_table: Table, tmp_path: Path) -> Iterator[Rig]:
 
 @pytest.fixture
 def launchdarkly() -> Iterator[LaunchDarklySimulator]:
-    """Give a LaunchDarkly with 30 flags."""
     flags = launchdarkly_simulator.rich_flags(30)
     with launchdarkly_simulator.LaunchDarklySimulator(*flags) as provider:
         yield provider
@@ -51,7 +50,6 @@ def launchdarkly() -> Iterator[LaunchDarklySimulator]:
 
 @pytest.fixture
 def unleash() -> Iterator[UnleashSimulator]:
-    """Give an Unleash with 30 flags."""
     with unleash_simulator.UnleashSimulator(*unleash_simulator.rich_flags(30)) as provider:
         yield provider
 

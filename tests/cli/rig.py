@@ -27,8 +27,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class Done(NamedTuple):
-    """The result of one command."""
-
     code: int
     out: str
     err: str
@@ -36,15 +34,12 @@ class Done(NamedTuple):
 
 @dataclass
 class Rig:
-    """One deployment: its parts, and the operator's actions."""
-
     aws: StandIn
     folder: Path
     environ: dict[str, str]
 
     @property
     def prefix(self) -> str:
-        """The prefix of the parameters."""
         return self.environ["FLAGSTORE_PARAMETER_PREFIX"]
 
     def run(
@@ -66,7 +61,6 @@ class Rig:
         return json.loads(done.out)
 
     def file(self, name: str, text: str) -> str:
-        """Write a file, and return its path."""
         path = self.folder / name
         path.write_text(text, encoding="utf-8")
         return str(path)
@@ -79,20 +73,17 @@ class Rig:
         return self.run("source", "add", name, "--provider", kind, *key, *address, *more)
 
     def parameter(self, path: str) -> Any:
-        """Return a parameter's value, parsed."""
         ssm = self.aws.client("ssm")
         response = ssm.get_parameter(Name=f"{self.prefix}/{path}", WithDecryption=True)
         return json.loads(response["Parameter"]["Value"])
 
     def put_parameter(self, path: str, value: object) -> None:
-        """Write a parameter."""
         text = value if isinstance(value, str) else json.dumps(value)
         self.aws.client("ssm").put_parameter(
             Name=f"{self.prefix}/{path}", Value=text, Type="SecureString", Overwrite=True
         )
 
     def parameters(self) -> set[str]:
-        """Return the names of all parameters below the prefix."""
         response = self.aws.client("ssm").get_parameters_by_path(Path=self.prefix, Recursive=True)
         return {each["Name"].removeprefix(self.prefix + "/") for each in response["Parameters"]}
 
@@ -105,14 +96,12 @@ class Rig:
         return [json.loads(message["Body"])["source"] for message in found]
 
     def leave_dead_letter(self) -> None:
-        """Leave a sync request in the dead-letter queue."""
         url = self.environ["FLAGSTORE_DLQ_URL"]
         self.aws.client("sqs").send_message(QueueUrl=url, MessageBody="{}")
 
     # -- the table ------------------------------------------------------------------------------
 
     def record(self, key: Key) -> Record | None:
-        """Return one record."""
         response = self.aws.client("dynamodb").get_item(
             TableName=self.environ["FLAGSTORE_TABLE"], Key=to_item(key._asdict())
         )

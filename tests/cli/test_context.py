@@ -97,7 +97,6 @@ def test_exit_code_of_an_aws_error(code: str, exit_code: Exit) -> None:
 
 
 def test_bug_keeps_its_traceback() -> None:
-    """It is not turned into an error with a remedy."""
     with pytest.raises(KeyError):
         to_error(KeyError("x"))
 

@@ -129,7 +129,6 @@ def test_diff(rig: Rig, prod: LaunchDarklySimulator) -> None:
 
 
 def problems(rig: Rig) -> list[dict[str, str]]:
-    """Return the problems that doctor finds."""
     data = rig.json("doctor", code=10)
     found = [*data["deployment"], *data["sources"]["prod"]]
     return [each for each in found if each["level"] == "problem"]

@@ -112,7 +112,6 @@ class World:
     # -- parameters -----------------------------------------------------------------------------
 
     def texts(self) -> Raw:
-        """Return the parameters as they are."""
         response = self.rig.aws.client("ssm").get_parameters_by_path(
             Path=self.rig.prefix, Recursive=True, WithDecryption=True
         )
@@ -122,7 +121,6 @@ class World:
         return found
 
     def restore(self, texts: Raw) -> None:
-        """Write the parameters as they were."""
         names = [f"{self.rig.prefix}/{kind}/prod" for kind in KINDS]
         self.rig.aws.client("ssm").delete_parameters(Names=names)
         for kind, text in texts.items():

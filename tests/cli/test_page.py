@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
-import click
-
-from storesync.cli.__main__ import storesync
 from tests.cli.rig import REPOSITORY
 from tests.docs.pages import all_pages, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import pytest
 
@@ -28,8 +23,6 @@ VERSION = re.compile(r"\b179\d{7}\b")
 
 
 class Example(NamedTuple):
-    """One command of the page, and its output."""
-
     title: str
     command: str
     shown: str
@@ -42,7 +35,6 @@ class Example(NamedTuple):
 
 
 def examples() -> Iterator[Example]:
-    """Yield all examples in order."""
     title = ""
     for found in BLOCK.finditer(PAGE):
         title = found["title"] or title
@@ -123,27 +115,3 @@ def test_commands_on_other_pages_exist(rig: Rig) -> None:
     for words in commands:
         done = rig.run(*words[1:], "--help")
         assert done.code == 0, (words, done.err)
-
-
-def test_alias_works_from_any_folder(tmp_path: Path) -> None:
-    """The alias of the page contains an absolute path."""
-    (alias,) = re.findall(r"^alias .*$", PAGE, re.MULTILINE)
-    script = f"shopt -s expand_aliases\n{alias}\ncd {tmp_path}\nstoresync --help\n"
-    done = subprocess.run(
-        ["/bin/bash", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout[:7]) == (0, "Usage: "), done.stderr
-
-
-def test_help_describes_every_option(rig: Rig) -> None:
-    """The lists of commands show whole sentences."""
-    source = storesync.commands["source"]
-    assert isinstance(source, click.Group)
-    for group, path in ((storesync, ()), (source, ("source",))):
-        shown = rig.run(*path, "--help").out.partition("Commands:")[2]
-        assert "..." not in shown
-        for name, command in group.commands.items():
-            assert name in shown
-            assert command.help
-            options = [each for each in command.params if isinstance(each, click.Option)]
-            assert [each.name for each in options if not each.help] == []

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from storesync.cli.app import Operator
-from storesync.cli.screen import duration, table
+from storesync.cli.screen import duration
 
 if TYPE_CHECKING:
     from simulators.launchdarkly import LaunchDarklySimulator
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 def outcome(rig: Rig, code: int = 0) -> Any:
-    """Sync, and return the outcome of the only source."""
     return rig.json("sync", code=code)["sources"][0]["outcome"]
 
 
@@ -52,7 +51,6 @@ def test_failing_source_stops_no_other(
 def test_remote_sync(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, payload: dict[str, Any], code: int, text: str
 ) -> None:
-    """Shows the outcome of SyncFunction, or its error."""
     function = Mock(**{"invoke.return_value": {"Payload": BytesIO(json.dumps(payload).encode())}})
     aws = Operator.aws
     monkeypatch.setattr(
@@ -125,13 +123,6 @@ def test_rollback_pins_until_it_is_unpinned(rig: Rig, prod: LaunchDarklySimulato
     assert "storesync sync prod" in rig.run("unpin", "prod").out
 
 
-def test_durations_and_tables() -> None:
-    """A duration has the largest unit that fits; numbers are aligned right."""
+def test_duration_has_the_largest_unit_that_fits() -> None:
     texts = {0: "0 s", 59: "59 s", 61: "1 min", 5_400: "90 min", 7_200: "2 h", 200_000: "2 d"}
     assert {seconds: duration(seconds) for seconds in texts} == texts
-    assert table(("NAME", "N"), [("a", 1), ("bcdef", 100)]) == [
-        "NAME     N",
-        "─────  ───",
-        "a        1",
-        "bcdef  100",
-    ]

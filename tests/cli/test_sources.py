@@ -277,7 +277,6 @@ def test_forget_what_cannot_be_removed(rig: Rig, prod: LaunchDarklySimulator) ->
 
 @pytest.mark.parametrize("name", providers.names())
 def test_manual_steps(name: str) -> None:
-    """For each method of a provider they contain the URL and the secret."""
     for method in providers.get(name).methods:
         secret = Secret("s" * 16)
         webhook = WebhookConfig("prod", name, method, (secret,), "x-secret", {"environment": "e"})

@@ -30,8 +30,6 @@ MARK = re.compile(r"<!-- (run by (?P<test>tests/[\w/]+\.py::\w+)|needs [A-Z]\w*(
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its page, line, language, text and mark, if any."""
-
     page: str
     line: int
     kind: str
@@ -40,7 +38,6 @@ class Block:
 
     @property
     def place(self) -> str:
-        """The block's position, as ``file:line``."""
         return f"{self.page}:{self.line}"
 
 
@@ -56,13 +53,11 @@ def all_pages() -> list[str]:
 
 
 def read(page: str) -> str:
-    """Return a page's text."""
     return (REPOSITORY / page).read_text(encoding="utf-8")
 
 
 @cache
 def tokens(page: str) -> Sequence[Token]:
-    """Return a page's Markdown tokens."""
     return MarkdownIt("commonmark").enable("table").parse(read(page))
 
 
@@ -104,7 +99,6 @@ def anchors(page: str) -> set[str]:
 
 
 def links(page: str) -> list[str]:
-    """Return the targets of all links and images of a page."""
     inline = [child for token in tokens(page) for child in token.children or ()]
     targets = [
         each.attrs.get({"link_open": "href", "image": "src"}.get(each.type, "")) for each in inline

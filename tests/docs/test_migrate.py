@@ -52,7 +52,6 @@ FLAG = "new-checkout"
 
 
 def run(python: str, code: str, environment: dict[str, str]) -> list[str]:
-    """Run code in a fresh process; return the lines it prints."""
     path = f"import sys; sys.path.append({str(REPOSITORY / 'src')!r})\n"
     done = subprocess.run(
         [python, "-I", "-c", path + code + EXIT],
@@ -99,21 +98,11 @@ def unleash() -> dict[str, Any]:
     """Return features as an Unleash server has them: by name."""
 
     def strategy(operator: str, *variants: str) -> dict[str, Any]:
-        constraint = {"contextName": "plan", "operator": operator, "values": ["pro"]}
-        return {
-            "name": "flexibleRollout",
-            "constraints": [constraint],
-            "parameters": {"rollout": "100", "stickiness": "default", "groupId": "shop"},
-            "variants": [
-                {
-                    "name": name,
-                    "weight": 1000,
-                    "stickiness": "default",
-                    "payload": {"type": "string", "value": name},
-                }
-                for name in variants
-            ],
-        }
+        constraint = unleash_flags._constraint("plan", operator, ["pro"])
+        payloads = [{"type": "string", "value": name} for name in variants]
+        chosen = map(unleash_flags._variant, variants, [1000] * len(variants), payloads)
+        rollout = unleash_flags._rollout("shop", 100)
+        return {**rollout, "constraints": [constraint], "variants": [*chosen]}
 
     strategies = {
         "new-checkout": [strategy("IN")],
@@ -248,7 +237,6 @@ def test_ld_relay_comparison(aws: StandIn, dynamodb_table: Table) -> None:
 
 
 def test_synchronizer_comparison(redis_server: Server) -> None:
-    """Nothing is printed until a change reaches only one of the two."""
     name = "test_synchronizer_comparison"
     with SplitSimulator({FLAG: split_flags.new_flag(FLAG)}, {}, {}) as server:
         rig = RedisRig(redis_server, server, name="split")
@@ -270,7 +258,6 @@ def test_synchronizer_comparison(redis_server: Server) -> None:
 
 
 def test_edge_comparison(tmp_path: Path) -> None:
-    """Nothing is printed until a change reaches only one of the two."""
     name = "test_edge_comparison"
     file = tmp_path / "flags.json"
     with UnleashSimulator(

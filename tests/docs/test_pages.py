@@ -45,7 +45,6 @@ def _resolves(page: str, link: str) -> bool:
 
 
 def test_every_page_is_reachable_from_readme() -> None:
-    """By following links."""
     reached, waiting = {"README.md"}, ["README.md"]
     while waiting:
         here = waiting.pop()
@@ -95,7 +94,6 @@ def test_marks_belong_to_blocks_and_name_tests() -> None:
 @pytest.mark.build
 @pytest.mark.parametrize("block", TEMPLATES, ids=lambda block: block.place)
 def test_templates_are_valid(block: Block, tmp_path: Path) -> None:
-    """Whole templates in the pages pass `sam validate --lint`."""
     (tmp_path / "src").mkdir()
     (tmp_path / "template.yaml").write_text(block.text, encoding="utf-8")
     validate(tmp_path)
