@@ -132,6 +132,22 @@ def dicts(value: Any) -> Iterator[Json]:
         yield from (each for each in value if isinstance(each, dict))
 
 
+def inside(of: Places, *names: str) -> Places:
+    """Go from objects to those in their fields, one level for each name."""
+    for name in names:
+        of = _in_field(of, name)
+    return of
+
+
+def _in_field(of: Places, name: str) -> Places:
+    def places(made: Any) -> Iterator[Json]:
+        for item in of(made):
+            value = item.get(name)
+            yield from dicts([value] if isinstance(value, dict) else value)
+
+    return places
+
+
 def put(**fields: Any) -> Change:
     """Set fields."""
     return lambda item: item.update(fields)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from itertools import count
@@ -20,13 +21,15 @@ from yggdrasil_engine.engine import UnleashEngine
 
 from differential import campaign
 from differential import unleash_values as values
-from differential.unleash_faults import FAULTS
+from differential.campaign import at, first_only, inside, mapped, only, shifted, texts, without
 from flagstore.evaluation.base import ABSENT, UNSUPPORTED, ContextError, EngineConfig, Evaluation
 from flagstore.evaluation.unleash import engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from random import Random
+
+    from differential.campaign import Json
 
 APP, ENVIRONMENT = "shop", "production"
 PROBES, CONTEXTS = 45, 2
@@ -394,6 +397,110 @@ def outcome_of(expected: Any) -> str:
         return "default"
     on, _, variant, _ = expected
     return "variant" if variant != "disabled" else "on" if on else "off"
+
+
+# -- faults ----------------------------------------------------------------------------------------
+
+NUMBERS = "NUM_EQ NUM_GT NUM_GTE NUM_LT NUM_LTE"
+DATES = "DATE_AFTER DATE_BEFORE"
+VERSIONS = "SEMVER_EQ SEMVER_GT SEMVER_GTE SEMVER_LT SEMVER_LTE"
+
+
+def flags(made: Any) -> Iterable[Json]:
+    """Return all flags."""
+    return made.flags.values()
+
+
+strategies, variants = inside(flags, "strategies"), inside(flags, "variants")
+parameters, dependencies = inside(strategies, "parameters"), inside(flags, "dependencies")
+
+
+def constraints(made: Any) -> Iterable[Json]:
+    """Return the constraints of strategies and of segments."""
+    return inside(lambda _: [*strategies(made), *made.segments.values()], "constraints")(made)
+
+
+def instead(operator: str, other: str) -> campaign.Fault:
+    """Take an operator for another."""
+    return at(constraints, only("operator", operator, campaign.put(operator=other)))
+
+
+def of_values(operators: str, change: Callable[[str], str]) -> campaign.Fault:
+    """Change each value that some operators compare with."""
+
+    def both(constraint: Json) -> None:
+        mapped("value", texts(change))(constraint)
+        mapped("values", texts(change))(constraint)
+
+    return at(constraints, only("operator", operators, both))
+
+
+def of_contexts(kind: type, change: Callable[[Any], Any]) -> campaign.Fault:
+    """Change each field and property of a type in a context."""
+
+    def context(given: Json) -> Json:
+        return {
+            name: context(value)
+            if name == "properties" and isinstance(value, dict)
+            else change(value)
+            if isinstance(value, kind) and name != "properties"
+            else value
+            for name, value in given.items()
+        }
+
+    return campaign.Fault(context=context)
+
+
+def properties_first(given: Json) -> Json:
+    """Prefer properties to fields."""
+    properties = given.get("properties")
+    return {**given, **properties} if isinstance(properties, dict) else given
+
+
+FAULTS: dict[str, campaign.Fault] = {
+    # Operators.
+    "more-is-at-least": instead("NUM_GT", "NUM_GTE"),
+    "later-versions-or-equal": instead("SEMVER_GT", "SEMVER_GTE"),
+    "starts-is-contains": instead("STR_STARTS_WITH", "STR_CONTAINS"),
+    "before-is-after": instead("DATE_BEFORE", "DATE_AFTER"),
+    "unknown-operators-are-known": instead("SEMVER_NEQ", "SEMVER_EQ"),
+    "inverted-is-ignored": at(constraints, without("inverted")),
+    "case-never-counts": at(constraints, campaign.put(caseInsensitive=True)),
+    "first-value-only": at(constraints, first_only("values")),
+    "numbers-are-whole": of_values(NUMBERS, lambda text: text.partition(".")[0]),
+    "dates-without-zone": of_values(DATES, lambda text: text[:19] + "Z"),
+    "pre-releases-are-ignored": of_values(VERSIONS, lambda text: text.partition("-")[0]),
+    "networks-are-addresses": of_values("IN_CIDR", lambda text: text.partition("/")[0]),
+    "patterns-are-anchored": of_values("REGEX", lambda text: f"^(?:{text})$"),
+    # Contexts.
+    "truths-as-json-has-them": of_contexts(bool, lambda value: str(value).lower()),
+    "fields-are-trimmed": of_contexts(str, str.strip),
+    "properties-before-fields": campaign.Fault(context=properties_first),
+    "no-environment": campaign.Fault(flag_set=lambda made: made._replace(meta={})),
+    # Strategies.
+    "first-strategy-only": at(flags, first_only("strategies")),
+    "constraints-are-ignored": at(strategies, without("constraints")),
+    "first-segment-only": at(strategies, first_only("segments")),
+    "rollout-one-percent-too-large": at(
+        parameters,
+        mapped(
+            "rollout", lambda text: str(int(text) + 1) if re.fullmatch("[0-9]+", text) else text
+        ),
+    ),
+    "stickiness-is-default": at(parameters, without("stickiness")),
+    "group-is-the-flag": at(parameters, without("groupId")),
+    "first-user-only": at(parameters, mapped("userIds", lambda text: text.partition(",")[0])),
+    "disabled-is-enabled": at(flags, campaign.put(enabled=True)),
+    # Variants.
+    "weight-shifted": at(flags, shifted("variants", "weight", 10)),
+    "overrides-are-ignored": at(variants, without("overrides")),
+    "stickiness-of-variants-is-ignored": at(variants, without("stickiness")),
+    "payload-is-lost": at(variants, without("payload")),
+    # Dependencies.
+    "first-dependency-only": at(flags, first_only("dependencies")),
+    "parents-are-on": at(dependencies, without("enabled")),
+    "variants-of-parents-are-ignored": at(dependencies, without("variants")),
+}
 
 
 if __name__ == "__main__":
