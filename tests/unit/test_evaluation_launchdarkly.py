@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -220,15 +219,3 @@ def test_each_item_is_read_once() -> None:
     assert ours.evaluate("flag", ours.context(ADA)) is first
     assert items.asked == [("flags", "flag"), ("flags", "other"), ("segments", "segment")]
     assert sections == before
-
-
-def test_threads_compiling_the_same_flag() -> None:
-    """All get the right result, and the flag works afterwards."""
-    rules = [rule("plan", "matches", f"^{word}$") for word in (*range(20), "pro")]
-    prerequisites = [{"key": "other", "variation": 1}]
-    for _ in range(20):
-        ours = over(flag(prerequisites=prerequisites, rules=rules), flag("other", rules=rules))
-        context = ours.context({"key": "a", "plan": "pro"})
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda _: ours.evaluate("flag", context), range(40)))  # noqa: B023 - the pool ends with the round
-        assert {(one.reason, one.rule_index) for one in found} == {(base.RULE_MATCH, 20)}

@@ -303,18 +303,3 @@ def test_half_a_character_as_key() -> None:
     ours = made(flag("whole"), flag("half", conditions=[rollout(on=50, off=50)]))
     assert evaluated(ours, "whole", key="\ud800").value == "on"
     assert evaluated(ours, "half", key="\ud800").error == base.CONTEXT_INVALID
-
-
-def test_attribute_that_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """The caller gets a result; the log has the traceback, and no value of the context."""
-
-    class Trap:
-        def __iter__(self) -> Any:
-            text = "caught"
-            raise LookupError(text)
-
-    one = matcher("PART_OF_SET", "trap", whitelistMatcherData={"whitelist": ["a"]})
-    ours = made(flag(conditions=[rule(one, label="x", on=100)]))
-    assert evaluated(ours, trap=Trap()).error == base.EXCEPTION
-    assert "flag 'f' was not evaluated" in caplog.text
-    assert "caught" not in caplog.text
