@@ -164,7 +164,7 @@ class SnapshotCache:
             raise failed
 
     def prepare(self) -> None:
-        """Import and build what the first read needs, without reading."""
+        """Prepare the first read (imports, TLS context) without reading."""
         self._open().prepare()
 
     def expect_restore(self) -> None:
@@ -389,8 +389,8 @@ class SnapshotCache:
             record = self._open().read(state_key(self.source), consistent=True, deadline=deadline)
             if record and SourceState.from_record(record).published:
                 return UnsupportedLayoutError(
-                    f"the flags of {self.source!r} are published in another layout than this "
-                    "reader's: update the flagstore layer or wheel"
+                    f"the flags of {self.source!r} are published in a layout that this reader "
+                    "does not support: update the flagstore layer or wheel"
                 )
         return NotPublishedError(
             f"nothing has been published for source {self.source!r}: check the name, and that "

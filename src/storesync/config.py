@@ -273,7 +273,7 @@ class Sources:
         self._credentials = Parameters(client, f"{prefix}/credentials", clock, rng)
 
     def load(self) -> None:
-        """Read all parameters during INIT, and import what their sources need."""
+        """Read all parameters during INIT, and import the sources' providers."""
         self._sources.load()
         self._credentials.load()
         for name in self.names():
@@ -389,7 +389,7 @@ def parse_source(
 
 
 def _base_url(secret: _Fields, provider: Provider | None, *, allow_http: bool) -> str:
-    """Return where the key may be sent, which is stored with the key: both change together."""
+    """Return the address for the key, stored with the key so that both change together."""
     if provider is None:
         return ""
     default = provider.default_base_url

@@ -41,7 +41,7 @@ class WebhookError(StoreSyncError):
 
 
 class BadRequestError(WebhookError):
-    """The request is not what this provider sends."""
+    """The request does not have this provider's format."""
 
 
 class SignatureError(WebhookError):

@@ -57,7 +57,7 @@ _TRANSPORT_ERRORS = (
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
     OSError,
-    ValueError,  # from a parser that meets bytes that are not HTTP
+    ValueError,  # from parsing bytes that are not HTTP
 )
 
 

@@ -131,7 +131,7 @@ class SyncRequest:
 
     source: str
     required: tuple[str, ...] = ()
-    """Revisions to reach, each in its provider's own notation; see ``Provider.satisfied``."""
+    """Required revisions, each in its provider's notation; see ``Provider.satisfied``."""
     sent_at: int = 0
     """Earliest start of a fetch that serves this request, in milliseconds since the epoch."""
     trigger: str = "webhook"
@@ -152,7 +152,7 @@ class ProviderEvent:
     about: Mapping[str, str]
     """Matches the sources whose options have these values."""
     required: tuple[str, ...] | None = ()
-    """Revisions to reach. None: the event concerns no flags, and is acknowledged without a
+    """Required revisions. None: the event concerns no flags, and is acknowledged without a
     request."""
     delivery: str = ""
 
@@ -213,7 +213,7 @@ class FlagSet:
         return item_digest(self.sections[LARGE_SECTION][segment])
 
     def is_large(self, section: str, key: str) -> bool:
-        """Return whether an item is stored apart from the others because of its size."""
+        """Return whether an item is stored separately because of its size."""
         if section != LARGE_SECTION:
             return False
         item = self.sections.get(section, {}).get(key)

@@ -319,7 +319,6 @@ class Sync:
         raise SuspectSetError(message, digest=digest)
 
     def _overtaken(self, check: Check, state: SourceState) -> Report:
-        """Handle a failed condition."""
         if check.is_last(state):  # this check's own step, sent again after a lost response
             published = state.nonce == check.seen.issued_nonce
             return self._report("published" if published else "unchanged", state, check)

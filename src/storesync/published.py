@@ -38,13 +38,13 @@ class Current:
 
 @dataclass(frozen=True, slots=True)
 class PublishedReader:
-    """Reads what is published, and the kept versions, of one source."""
+    """Reads the published set and the history of one source."""
 
     source: str
     store: Store
 
     def read(self, seen: SourceState, *, large: bool = False) -> Current:
-        """Read the published set, with *large* its large segments, too.
+        """Read the published set; with *large*, also its large segments.
 
         If the snapshot record is damaged, the set is read from the history: damage must not let an
         empty set past the guard.

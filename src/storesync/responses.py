@@ -180,18 +180,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> float:
-    raise _UnacceptableError(f"not JSON (it holds {name})")
+    raise _UnacceptableError(f"not JSON (it contains {name})")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise _UnacceptableError("JSON with a number that no float can hold")
+        raise _UnacceptableError("JSON with a number that is too large")
     return number
 
 
 def _deeper_than(document: object, levels: int) -> bool:
-    """Walk level by level, without recursion: this guards against deep nesting."""
+    """Return whether JSON nests deeper. Not recursive, since this guards against recursion."""
     level: list[Any] = [document]
     for _ in range(levels):
         level = [

@@ -180,7 +180,7 @@ def _row_plan(rows: Iterable[Record], others: Iterable[Write]) -> RowPlan:
 
 
 def _shows(present: Record, record: Record, token: int) -> bool:
-    """Compare two rows, ignoring versions that are only fencing tokens."""
+    """Return whether rows are equal, ignoring versions that are only fencing tokens."""
     version = record["version"]
     same = version == token or present.get("version") == version
     return same and present.get("item") == record["item"]

@@ -123,7 +123,7 @@ def parse(event: Json) -> tuple[Message, ...] | Manual | Schedule | ProviderEven
     """Parse the event that invoked the function.
 
     Raises:
-        BadRequestError: it has none of the known shapes; the message lists them.
+        BadRequestError: it has no known shape; the message lists them.
     """
     fields = _object(event)
     records, source = fields.get("Records"), fields.get("source")
@@ -345,7 +345,7 @@ class Syncer:
             return []
         names = self._sources.matching_sources(event)
         if not names:
-            log.info("acknowledged an event of no configured source", about=event.about)
+            log.info("acknowledged an event that matches no source", about=event.about)
         return [
             SyncRequest(name, event.required, sent_at, "webhook", event.delivery) for name in names
         ]

@@ -76,7 +76,7 @@ class Receiver:
     def receive(self, source: str, event: Mapping[str, Any], token: str) -> int:
         """Verify one webhook and put one message on the queue; return the HTTP status.
 
-        Raises what :meth:`WebhookConfigs.get` does, and WebhookError if it is not accepted.
+        Raises as :meth:`WebhookConfigs.get` does, and WebhookError if it is not accepted.
         """
         webhook = self._webhooks.get(source)
         provider = providers.get(webhook.provider)

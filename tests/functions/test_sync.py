@@ -373,7 +373,7 @@ def test_irrelevant_provider_event(
     others = {**complete, "detail": {**complete["detail"], "ConfigurationProfile": ids}}
     assert serve(shop, started, others) == []
     reasons = {line["message"].partition("event ")[2] for line in output.logs}
-    assert reasons == {"that concerns no flags", "of no configured source"}
+    assert reasons == {"that concerns no flags", "that matches no source"}
     assert not appconfig.requests
     assert len(serve(shop, {**started, "source": None, "detail": None})) == 1
 

@@ -202,7 +202,7 @@ class FlagstoreProvider(AbstractProvider):
     # -- events -----------------------------------------------------------------------------------
 
     def _send_events(self) -> None:
-        """Send what has changed since the last event; reads nothing."""
+        """Send events for changes since the last one; reads nothing."""
         if self._status in SILENT or self._now() == (self._status, self._seen):
             return
         with self._lock:  # each event once, and in order

@@ -35,7 +35,7 @@ NO_SERVER = "http://127.0.0.1:9/api"
 
 
 class SnapshotCache(BaseCache):  # type: ignore[misc] # see above
-    """A cache with the features of the client's flag set, and whatever the SDK writes.
+    """A cache with the features of the client's flag set, and the values that the SDK writes.
 
     With ``bootstrapped``, an ``UnleashClient`` loads the features when it is created, without
     ``initialize_client()``, and does not refresh them.

@@ -33,7 +33,7 @@ class ReaderStore(Protocol):
         """
 
     def prepare(self) -> None:
-        """Import and build what a connection needs, without connecting."""
+        """Prepare a connection (imports, TLS context) without connecting."""
 
     def close(self) -> None:
         """Close the connection, if there is one; the next read opens another. Idempotent."""

@@ -1,8 +1,8 @@
-"""The root certificates of Amazon Trust Services, which vouch for all AWS endpoints.
+"""The root certificates of Amazon Trust Services, which all AWS endpoints' certificates chain to.
 
 Source: https://www.amazontrust.com/repository/, which recommends trusting all five together. In
 this order: Amazon Root CA 1 to 4, Starfield Services Root Certificate Authority - G2. The tests
-hold the SHA-256 fingerprints.
+check the SHA-256 fingerprints.
 """
 
 PEM = """\

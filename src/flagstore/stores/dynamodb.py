@@ -91,7 +91,7 @@ class DynamoDBReader:
             payload["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
 
     def prepare(self) -> None:
-        """Import and build what a connection needs, without connecting."""
+        """Prepare a connection (imports, TLS context) without connecting."""
         self._transport.prepare()
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class LeanTransport(RetryingTransport):
         return self._repeat(lambda: self._exchange(operation, body, deadline), deadline)
 
     def prepare(self) -> None:
-        """Import and build what a connection needs, without connecting."""
+        """Prepare a connection (imports, TLS context) without connecting."""
         if self._scheme == "https":
             prepare_tls()
 

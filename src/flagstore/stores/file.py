@@ -156,7 +156,7 @@ class Document(NamedTuple):
 
 
 def parse(path: str, text: str) -> Json:
-    """Parse the text of a file by its name: YAML, ``.split``, or else JSON."""
+    """Parse the content of a file by its extension: YAML, ``.split``, or else JSON."""
     name = path.lower()
     if name.endswith((".yaml", ".yml")):
         return _yaml(path, text)

@@ -233,7 +233,7 @@ def prepare_tls(ca_file: str = AMAZON) -> SSLContext:
     if ca_file not in _contexts:
         import ssl  # noqa: PLC0415 - 15 ms, for TLS only
 
-        from flagstore.stores import amazon_roots  # noqa: PLC0415 - with it
+        from flagstore.stores import amazon_roots  # noqa: PLC0415 - for TLS only
 
         trusted = {"cadata": amazon_roots.PEM} if ca_file == AMAZON else {"cafile": ca_file or None}
         _contexts[ca_file] = ssl.create_default_context(**trusted)

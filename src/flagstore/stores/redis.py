@@ -198,7 +198,7 @@ class RedisReader(RetryingTransport):
         return self._repeat(lambda: self._exchange(commands, deadline), deadline)
 
     def prepare(self) -> None:
-        """Import and build what a connection needs, without connecting.
+        """Prepare a connection (imports, TLS context) without connecting.
 
         Raises:
             ConfigurationError: if the file of authorities cannot be read.
@@ -299,7 +299,7 @@ class Connection(Stream):
             self.send(b"".join(map(encode, (*login, *commands))))
             replies = [self._reply() for _ in (*login, *commands)]
         except BaseException:
-            # A signal handler's, too: the next read would get the replies to this one.
+            # Even a signal handler's: otherwise, the next read would get these replies.
             self.close()
             raise
         if not self.is_drained():

@@ -83,7 +83,7 @@ _REFUSED = frozenset({401, 403})
 class AppConfig(Provider):
     """One configuration profile in one environment.
 
-    The revision to reach is written ``complete/<deployment>``, ``baking/<…>`` or ``undone/<…>``.
+    A required revision is written ``complete/<deployment>``, ``baking/<…>`` or ``undone/<…>``.
     """
 
     name = "appconfig"
@@ -149,7 +149,7 @@ class AppConfig(Provider):
         return FetchResult(_flag_set(source.options, api.document(int(version)), revision), tag)
 
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
-        """Compare revisions; a set without one counts as reached."""
+        """Compare revisions; a set without one satisfies any."""
         del item  # a deployment may change any item, or none
         match = _REQUIRED.fullmatch(required)
         return (
@@ -317,7 +317,7 @@ class _Api:
         response = http.get(self._base + path, signed, allow_http=self._source.allow_http)
         status, name = response.status, self._source.name
         found = _ERROR.match(response.headers.get("x-amzn-errortype", ""))
-        error = found[0] if found else ""  # nothing else of a response may reach a terminal
+        error = found[0] if found else ""  # nothing else from a response may reach a terminal
         if status in _REFUSED:
             raise CredentialsRefusedError(
                 f"AWS refused appconfig:{action} for source {name!r} with {status} {error}: the "

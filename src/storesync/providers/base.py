@@ -1,4 +1,4 @@
-"""The interface of a provider, and what several providers share."""
+"""The interface of a provider, and helpers that several providers share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WebhookEvent(NamedTuple):
     """The content of a verified webhook."""
 
     required: tuple[str, ...] | None = ()
-    """Revisions to reach. None: the event concerns no flags of this source: no sync request."""
+    """Required revisions. None: the event concerns no flags of this source: no sync request."""
     delivery: str = ""
     """The provider's id of this delivery, for the log; empty if it has none."""
 
@@ -75,7 +75,7 @@ class Provider(ABC):
         raise SignatureError(f"{self.title} sends no webhooks")
 
     def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> WebhookEvent:
-        """Parse a verified request. A body of any shape requests at least a sync."""
+        """Parse a verified request. A body of unknown shape still requests a sync."""
         del request, webhook
         return WebhookEvent()
 

@@ -37,7 +37,7 @@ including future ones: SDKs evaluate AI Configs as flags."""
 class LaunchDarkly(base.Provider):
     """LaunchDarkly's webhooks and ``/sdk/latest-all``.
 
-    Revisions to reach are written ``flag/<key>@<version>`` (that version or a later one; the
+    Required revisions are written ``flag/<key>@<version>`` (that version or a later one; the
     version comes last, so that any key works) and ``gone/<key>`` (deleted or archived).
     """
 

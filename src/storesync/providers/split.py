@@ -53,7 +53,7 @@ _FLAG_SET = re.compile(r"[a-z0-9][_a-z0-9]{0,49}")
 class Split(base.Provider):
     """Split's outgoing webhook ("Audit log"), and its SDK API.
 
-    The revision to reach is written ``change/<changeNumber>``.
+    A required revision is written ``change/<changeNumber>``.
     """
 
     name = "split"

@@ -26,7 +26,7 @@ _NOT_REVISED_BY = re.compile(r"^change-|favou?rite|(^|-)link(-|$)")
 class Unleash(base.Provider):
     """Unleash's webhooks and ``/api/client/features``.
 
-    The revision to reach is written ``revision/<id>``.
+    A required revision is written ``revision/<id>``.
     """
 
     name = "unleash"
@@ -84,7 +84,7 @@ class Unleash(base.Provider):
         return FetchResult(flag_set, etag)
 
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
-        """Compare revisions; sets from a server or Edge that sends none count as reached."""
+        """Compare revisions; a set from a server or Edge that sends none satisfies any."""
         del item  # Unleash numbers sets, not items
         number = _REQUIRED.fullmatch(required)
         return number is None or revision == 0 or revision >= int(number[1])

@@ -53,7 +53,7 @@ def to_item(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_item(item: Mapping[str, Any]) -> Record:
-    """Convert typed attributes to a record, skipping what flagstore never writes."""
+    """Convert typed attributes to a record, skipping types that flagstore never writes."""
     record: Record = {}
     for name, attribute in item.items():
         ((kind, value),) = attribute.items()
@@ -177,7 +177,7 @@ class DynamoDBStore:
             self.paid_at[name] = max(now, self.paid_at.get(name, now)) + cost
 
     def _on_state(self, source: str, condition: Condition, sets: Sets) -> dict[str, Any]:
-        """Return the arguments that check the condition on the state and set its attributes."""
+        """Return the arguments to check a condition on the source state and set its attributes."""
         names: dict[str, str] = {}
         values: dict[str, Any] = {}
         conditions = []
@@ -262,7 +262,7 @@ def _is_conflict(error: ClientError) -> bool:
 
 
 def _store_error(purpose: str, error: ClientError) -> StoreError:
-    """Return a failed condition with the source state, or an error that names the remedy."""
+    """Return a ConditionFailedError with the source state, or a StoreError with a remedy."""
     code = error.response["Error"]["Code"]
     failed = [error.response] if code == "ConditionalCheckFailedException" else []
     failed += [reason for reason in _reasons(error) if reason["Code"] == "ConditionalCheckFailed"]  # type: ignore[misc] # absent in the stubs

@@ -4,7 +4,7 @@ docs/redis.md lists the keys. Records are stored as in :mod:`flagstore.stores.re
 a layout that a provider documents for its SDKs: LaunchDarkly's ("storing data in Redis") in
 hashes, Split's (:mod:`storesync.rows`) and documents in plain strings and sets. Redis cannot list
 keys by name without scanning the database, so the keys that flagstore wrote are members of a sorted
-set. Anything else under a prefix, such as what SDKs write there, is neither read nor written.
+set. Anything else under a prefix, such as keys of SDKs, is neither read nor written.
 
 A set that is too large for one commit is assembled in parts under another key, and renamed in one
 step once all members are present; leftovers of an interrupted one expire.
@@ -230,7 +230,6 @@ class RedisStore:
         self._calls.check(source, extra_keys.get(self._layout, ""))
 
     def _actions(self, write: Write) -> list[Action]:
-        """Return a write's keys and arguments for the script."""
         key = _key(write)
         if isinstance(write, Put | Delete) and _is_plain(key.namespace):
             return _plain_actions(write)
@@ -264,7 +263,7 @@ def _between(prefix: str) -> tuple[bytes, bytes]:
 
 
 def _decode(value: bytes) -> str:
-    """Keep bytes that are not UTF-8 (another program's), to name and compare them."""
+    """Decode a string; bytes that are not UTF-8 (another program's) stay comparable."""
     return value.decode(errors="surrogateescape")
 
 

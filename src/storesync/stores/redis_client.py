@@ -190,7 +190,7 @@ class Calls:
                     attempt += 1
                     continue
             self.resent += 1
-            self._deadline.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=f"{purpose} once more")
+            self._deadline.back_off(attempt, base_s=0.05, cap_s=2.0, purpose=f"{purpose} again")
             attempt += 1
 
     def _follow(self, error: Exception) -> bool:
