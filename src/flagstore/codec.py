@@ -38,7 +38,7 @@ _first_value = json.JSONDecoder().raw_decode
 
 
 def dumps(item: Json) -> str:
-    """Return one item as compact ASCII JSON, in the order of its keys; no NaN or infinity."""
+    """Return one item as compact ASCII JSON, keys unsorted; no NaN or infinity."""
     return json.dumps(item, separators=(",", ":"), allow_nan=False)
 
 
@@ -154,7 +154,7 @@ class Body:
     def differing(self, other: "Body", section: str) -> set[str]:
         """Return the keys of a section's items that differ between two bodies.
 
-        Blocks that both share are not decoded.
+        Shared blocks are not decoded.
         """
         mine, theirs = self.sections.get(section, ()), other.sections.get(section, ())
         shared = {entry[3] for entry in mine} & {entry[3] for entry in theirs}

@@ -29,7 +29,7 @@ class FlagNotFoundError(FlagstoreError, KeyError):
 
 
 class NotLoadedError(FlagstoreError):
-    """Flags were read before a first load succeeded. Never raised after that."""
+    """Flags were read before a first load succeeded, or a large segment cannot be read."""
 
 
 class NotPublishedError(NotLoadedError):

@@ -249,7 +249,7 @@ class ContextFlags:
     def _context_key(self) -> str:
         try:
             return context_key(self._given)
-        except Exception:  # noqa: BLE001 - not a mapping, or a key that has no string
+        except Exception:  # noqa: BLE001 - not a mapping, or a key that str() rejects
             return ""
 
 

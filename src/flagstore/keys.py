@@ -144,7 +144,7 @@ class Publication(NamedTuple):
 
 
 class Version(NamedTuple):
-    """A kept publication in the source state."""
+    """A version in the history, as the source state lists it."""
 
     token: int
     published_at: int
@@ -243,7 +243,7 @@ class SnapshotRecord(NamedTuple):
         return Publication(self.token, self.nonce)
 
     def to_record(self, key: Key) -> Record:
-        """Return the store's record; empty bytes are left out."""
+        """Return the store's record; empty bytes are omitted."""
         values = {
             name: value
             for name, value in self._asdict().items()

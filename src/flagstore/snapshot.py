@@ -30,17 +30,17 @@ class Info(NamedTuple):
     checked_at: float
     """Last check with the provider that this process knows of, in seconds since the epoch."""
     age_s: float
-    """Seconds since then; infinite before anything was loaded."""
+    """Seconds since then; infinite before the first load."""
     stale: bool
     """Whether the last refresh failed, or an earlier large segment stands in for a changed one."""
     error: str
-    """The reason; or why a large segment could not be read when a flag first needed it."""
+    """Why it is stale; or why a large segment could not be read when a flag first needed it."""
     callback_errors: int = 0
     """How often ``on_evaluation`` raised."""
 
 
 def nothing_loaded(source: str, error: str) -> Info:
-    """Return the information before the first load."""
+    """Return the ``Info`` before the first load."""
     return Info(source, "", 0, "", {}, 0, 0.0, 0.0, float("inf"), stale=True, error=error)
 
 

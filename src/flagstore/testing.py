@@ -70,7 +70,7 @@ class FakeFlags(Flags):
         return sorted(self._values)
 
     def info(self) -> Info:
-        """Return the information of fresh flags, for code that logs their age."""
+        """Return the ``Info`` of fresh flags, for code that logs their age."""
         now = time.time()
         counts = {"flags": len(self._values)}
         return Info("fake", "fake", 1, "", counts, 0, now, now, 0.0, stale=False, error="")

@@ -1,7 +1,7 @@
 """Operations on a source: roll back, end the pin, remove, restore.
 
 Each step is conditional, like any check. A rollback and a removal take a fencing token and move
-``state.token``, so a sync that was already under way fails its condition, however late it
+``state.token``, so a sync that was already running fails its condition, however late it
 continues.
 """
 
@@ -179,7 +179,7 @@ def _purge(source: str, store: Store, condition: Condition) -> None:
 def restore_source(source: str, store: Store) -> bool:
     """Remove a tombstone before a source of that name is configured; return whether one existed.
 
-    The fencing token that this takes stops a purge that is under way.
+    The fencing token that this takes stops a purge that is still running.
 
     Raises:
         ConditionFailedError: if the source was changed meanwhile.

@@ -173,7 +173,7 @@ class Publisher:
     def restore(
         self, attempt: Attempt, kept: SnapshotRecord, changed: Changes, pinned_until: int
     ) -> None:
-        """Publish a kept version again, with a new fencing token, and pin it (milliseconds).
+        """Publish a kept version with a new fencing token; pin it until *pinned_until* (epoch ms).
 
         The revision stays that of the last check, or an older set could pass as newer after the
         pin. Without ETag and fingerprint, the first check after the pin fetches and publishes.

@@ -193,7 +193,7 @@ def row(source: str, flag_set: FlagSet, section: str, key: str, token: int) -> R
     """
     item = flag_set.item(section, key)
     own = item.get("version") if isinstance(item, dict) else None
-    # An attribute of that name may be anything: no store accepts ``true`` or 400 digits.
+    # ``version`` may be any JSON: no store accepts ``true`` or 400 digits.
     if not isinstance(own, int) or isinstance(own, bool) or own not in VERSIONS:
         own = token
     return {
@@ -263,7 +263,7 @@ def plan_split(
 def derived(flag_set: FlagSet) -> dict[str, str]:
     """Return key → item of the rows that are derived from all flags.
 
-    Flag sets that the source does not fetch (option ``sets``) have none: it lacks their flags.
+    Flag sets that the source does not fetch (option ``sets``) have no row: it lacks their flags.
     """
     sets: dict[str, list[str]] = {}
     types: dict[str, int] = {}

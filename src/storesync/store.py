@@ -118,11 +118,11 @@ class Store(Protocol):
     """Where flag sets are stored. All reads are consistent.
 
     Every method raises :class:`~storesync.errors.StoreError` when the store fails, and
-    :class:`~storesync.errors.OutOfTimeError` when the deadline ends first.
+    :class:`~storesync.errors.OutOfTimeError` when the deadline passes first.
     """
 
     def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
-        """Issue a fencing token and a nonce; return it with the source state, in one atomic step.
+        """Issue a fencing token and a nonce; return the token and the source state. Atomic.
 
         A missing counter starts at ``floor`` (the clock's seconds), so that a recreated store or
         source never issues smaller fencing tokens.

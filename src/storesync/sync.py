@@ -63,11 +63,11 @@ if TYPE_CHECKING:
     from storesync.store import Store
 
 RESERVE_S = 2.0
-"""Reserved for the response to the queue, logs and metrics when the function's time runs out."""
+"""Time reserved for the response to the queue, logs and metrics."""
 REDIS_CA_FILE = Path(__file__).parents[1] / "redis-ca.pem"
 """The only authorities to trust for Redis, if the file was packed (docs/redis.md)."""
 PARALLEL = 32
-"""Sources that are synced in parallel; each has the whole deadline."""
+"""Maximum number of sources synced in parallel; each has the whole deadline."""
 SCHEDULED = Limits(faults=1)
 """The next scheduled check retries anyway: a silent provider costs one timeout."""
 STEP_S = 2.0
@@ -264,7 +264,7 @@ class Syncer:
         return self._sources.load, tls_context, *(partial(connect, client) for client in clients)
 
     def schedule(self, seconds: float) -> list[Outcome]:
-        """Queue a check of every source, starting with the longest unchecked.
+        """Queue a check of every source, the least recently checked first.
 
         Sources whose checks cannot be queued are checked here.
         """
@@ -498,7 +498,7 @@ def syncer() -> Syncer:
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> Json:
-    """Handle an event of Lambda; the response depends on its kind."""
+    """Handle a Lambda event; the response depends on its kind."""
     log.set_correlation_id(context.aws_request_id)
     seconds = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
     return respond(syncer, event, seconds)

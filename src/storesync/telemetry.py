@@ -90,7 +90,7 @@ log = logger()
 def emit(source: str, values: Mapping[str, float], **dimensions: str) -> None:
     """Write metrics of one source as one line in CloudWatch's embedded metric format.
 
-    An empty name omits the dimension: unauthenticated requests must not create metrics.
+    An empty *source* omits the dimension: unauthenticated requests must not create metrics.
     """
     metrics = EphemeralMetrics(
         namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Flagstore")

@@ -189,7 +189,7 @@ def _request(event: Mapping[str, Any], token: str) -> WebhookRequest:
 
 
 def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return an object of the event; empty if the gateway leaves it out."""
+    """Return an object of the event; empty if the gateway omits it."""
     value = values.get(name)
     return value if isinstance(value, dict) else {}
 

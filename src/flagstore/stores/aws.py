@@ -35,7 +35,7 @@ TRUSTED_HOSTS = {
 EARLY_S = 300
 """Keys are fetched this long before the old ones expire."""
 BOTO_TIMEOUT_S = 0.9
-"""Time-out of a connection through boto3; a first load has time for two attempts."""
+"""Timeout of a connection through boto3; a first load has time for two attempts."""
 OK = 200
 
 

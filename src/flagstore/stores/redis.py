@@ -288,7 +288,7 @@ class Connection(Stream):
         """Sent before the first commands, and kept until it succeeds."""
 
     def exchange(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
-        """Send commands at once and return one reply each; if the log-in fails, its replies.
+        """Send commands at once and return one reply each; if the login fails, its replies.
 
         Raises:
             OSError: if they are not complete in time; the connection is closed then.

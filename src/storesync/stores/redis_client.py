@@ -66,7 +66,7 @@ class Server(Redis):
     def neighbour(self, host: str, port: int) -> Server:
         """Return a client of another server, with the same options, and keep it.
 
-        Without a host, it is on the same one, as in redirects of clusters.
+        An empty host means the same one, as in a cluster's redirects.
         """
         place = (host or self._own_options["host"], port)
         if place not in self._neighbours:

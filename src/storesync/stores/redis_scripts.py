@@ -48,7 +48,7 @@ return redis.call('HGETALL', KEYS[1])
 #   set, unset       set, index           name and members; name
 #   part             staging set, index   name, number of the part, members
 #   whole            set, index           the staging set, how many members it must have
-# In an index, a record's name is its key after the index' own key and a colon.
+# In an index, a record is listed by its key without the index's key and a colon.
 COMMIT = Script("""
 -- KEYS: state, then two keys of each write.
 -- ARGV: issued, unpinned_at, each '' if it is not a condition;
