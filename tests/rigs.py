@@ -83,7 +83,6 @@ class Rig:
     options: dict[str, Any]
 
     def source(self, **options: Any) -> Source:
-        """Return the source, with these options of its own."""
         options = {**self.options, **options}
         if isinstance(self.provider, ModelProvider):
             url, key = "https://model.example", Secret("k")
@@ -94,7 +93,6 @@ class Rig:
     def store(
         self, deadline: Deadline | None = None, client: Any = None, source: Source | None = None
     ) -> AnyStore:
-        """Return the store as one sync of the source would use it."""
         raise NotImplementedError
 
     def connect(self) -> Any:
@@ -102,7 +100,6 @@ class Rig:
         raise NotImplementedError
 
     def reader_store(self, connection: Any) -> Any:
-        """Return the reader's store over a connection."""
         return connection
 
     def sync(
@@ -138,13 +135,11 @@ class Rig:
         return sync.run([SyncRequest(SOURCE, trigger="schedule")])
 
     def reader(self, **options: Any) -> tuple[Client, Any]:
-        """Return a new reader, and its connection."""
         connection = self.connect()
         return Client(SOURCE, store=self.reader_store(connection), **options), connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """Give what a new reader reads."""
         client, connection = self.reader()
         try:
             yield client.snapshot()
@@ -152,7 +147,6 @@ class Rig:
             connection.close()
 
     def read(self) -> dict[str, Any]:
-        """Return all flags that a new reader sees."""
         with self.snapshot() as snapshot:
             return {key: snapshot[key] for key in snapshot}
 
@@ -161,11 +155,9 @@ class Rig:
         return [to_item(record) for record in self.store().scan(namespace)]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a process that reads the store."""
         return dict(os.environ)
 
     def replace(self, flags: dict[str, Any]) -> None:
-        """Let the model provider have these flags and no others."""
         self.provider.flags = dict(flags)
         self.provider.change()
 
@@ -180,8 +172,6 @@ class Rig:
 
 @dataclass
 class DynamoRig(Rig):
-    """One table and one provider."""
-
     aws: StandIn
     table: Table
     provider: Any
@@ -189,7 +179,6 @@ class DynamoRig(Rig):
     name: str = ""
 
     def __post_init__(self) -> None:
-        """Take a clock that stands still between syncs."""
         self.clock, self.options = self.clock or FakeClock(), {}
 
     def store(
@@ -198,21 +187,17 @@ class DynamoRig(Rig):
         client: Any = None,
         source: Source | None = None,  # noqa: ARG002 - rows are written from plain records here
     ) -> DynamoDBStore:
-        """Return the store as one sync would use it."""
         deadline = deadline or Deadline(self.clock, random.Random(1), RELAXED_S)
         return DynamoDBStore(client or self.table.client, self.table.name, deadline)
 
     def connect(self) -> Any:
-        """Return a reader's connection; the caller closes it."""
         known = self.aws.environment
         return counted(LeanTransport(known["AWS_DEFAULT_REGION"], self.aws.endpoint, known))
 
     def reader_store(self, connection: Any) -> DynamoDBReader:
-        """Return the reader's store over a connection."""
         return DynamoDBReader(self.table.name, connection)
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a process that reads the table."""
         known = self.aws.child_environment(os.environ)
         return {**known, "FLAGSTORE_TABLE": self.table.name, "FLAGSTORE_SNAPSHOT_REPLICAS": "1"}
 
@@ -223,8 +208,6 @@ class DynamoRig(Rig):
 
 @dataclass
 class RedisRig(Rig):
-    """One Redis and one provider."""
-
     server: Server
     provider: Any
     clock: Any = None
@@ -239,25 +222,21 @@ class RedisRig(Rig):
         self.table = SimpleNamespace(client=open_redis(self.server.url()))
 
     def close(self) -> None:
-        """Close the client's connections."""
         self.table.client.close()
 
     def store(
         self, deadline: Deadline | None = None, client: Any = None, source: Source | None = None
     ) -> RedisStore:
-        """Return the store as one sync of the source would use it."""
         deadline = deadline or Deadline(self.clock, random.Random(1), RELAXED_S)
         native = (source or self.source()).native_rows
         return RedisStore(client or self.table.client, deadline, native=native)
 
     def connect(self) -> Any:
-        """Return a reader's connection; the caller closes it."""
         address = parse_url(self.server.url())
         assert address is not None
         return counted(RedisReader(address))
 
     def place(self) -> dict[str, str]:
-        """Return where the providers' SDKs find the rows."""
         user, _, password = self.login.partition(":")
         return {"redis": self.server.url(user, password), "prefix": f"{{{SOURCE}}}"}
 
@@ -276,11 +255,9 @@ def open_rig(
 
 @pytest.fixture(params=["dynamodb", "redis"])
 def any_rig(request: pytest.FixtureRequest) -> AnyRig:
-    """Give an empty store of each kind, and an empty provider."""
     return open_rig(request, request.param, ModelProvider())
 
 
 @pytest.fixture
 def dynamo_rig(aws: StandIn, dynamodb_table: Table) -> DynamoRig:
-    """Give an empty table and an empty provider."""
     return DynamoRig(aws, dynamodb_table, ModelProvider())

@@ -50,23 +50,19 @@ class ProviderContract:
     """Fields to change of a flag."""
 
     def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
-        """Build a request that passes by this method."""
         raise NotImplementedError
 
     def simulator(self) -> Any:
-        """Build a simulator, without starting it."""
         build, flags = self.simulated
         return build(*flags(12))
 
     def change(self, server: Any, key: str) -> None:
-        """Change a flag."""
         server.set_flag(key, **self.changed)
 
     # -- fixtures -------------------------------------------------------------------------------
 
     @pytest.fixture
     def server(self) -> Iterator[Any]:
-        """Run a simulator."""
         with self.simulator() as running:
             yield running
 
@@ -85,14 +81,12 @@ class ProviderContract:
         assert set(dialled) <= {"127.0.0.1"}
 
     def source(self, server: Any, **changes: Any) -> Source:
-        """Build the source that a simulator serves."""
         source = Source(
             "prod", self.provider.name, server.url, Secret(server.sdk_key), allow_http=True
         )
         return replace(source, **changes)
 
     def webhook(self, method: str = "", *secrets: Secret, **options: str) -> WebhookConfig:
-        """Build a webhook config."""
         return WebhookConfig(
             "prod",
             self.provider.name,
@@ -105,7 +99,6 @@ class ProviderContract:
     def fetch(
         self, server: Any, etag: str = "", limits: HttpLimits = LIMITS, **changes: Any
     ) -> Any:
-        """Fetch once."""
         source = self.source(server, **changes)
         return self.provider.fetch(source, HttpClient(limits), etag)
 
@@ -123,7 +116,6 @@ class ProviderContract:
         return caught.value
 
     def set_of(self, server: Any) -> FlagSet:
-        """Fetch a whole set."""
         response = self.fetch(server)
         assert isinstance(response.flag_set, FlagSet)
         return response.flag_set

@@ -22,7 +22,6 @@ LATER = 4_000_000_000
 
 
 def record(namespace: str, key: str, **values: int | str | bytes) -> Record:
-    """Return a record."""
     return {"namespace": namespace, "key": key, **values}
 
 
@@ -31,7 +30,6 @@ class StoreContract:
 
     @pytest.fixture
     def store(self) -> Store:
-        """Give an empty store."""
         raise NotImplementedError
 
     # -- fencing tokens ----------------------------------------------------------------------------

@@ -71,7 +71,6 @@ def rig(aws: StandIn, dynamodb_table: Table) -> Iterator[DynamoRig]:
 
 
 def run(*arguments: str, **environ: str) -> str:
-    """Return what a new process of Python prints."""
     done = subprocess.run(
         [sys.executable, *arguments],
         env={"PATH": os.defpath, "PYTHONPATH": str(SOURCES), **environ},

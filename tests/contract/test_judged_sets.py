@@ -47,7 +47,6 @@ class Altering(MutatingHttp):
         self._alter = alter
 
     def get(self, url: str, headers: Any, **more: Any) -> HttpResponse:
-        """Return the response, altered if it brings flags."""
         response = super().get(url, headers, **more)
         if not any(path in url for path in DOCUMENTS):
             return response
@@ -64,7 +63,6 @@ class Replaying(MutatingHttp):
         self._kept: dict[str, HttpResponse] = {}
 
     def get(self, url: str, headers: Any, **more: Any) -> HttpResponse:
-        """Return the first response to this request."""
         if url not in self._kept:
             self._kept[url] = super().get(url, headers, **more)
         return self._kept[url]
@@ -84,7 +82,6 @@ class Judged(Fuzz):
         allow: str = "",
         http: Any = None,
     ) -> Report:
-        """Run one sync."""
         if self.provider == "appconfig":  # a version is never written twice: forget its ETag
             for key, record in self.good.items():
                 if key.key == "state":
@@ -99,13 +96,11 @@ class Judged(Fuzz):
         ).run([SyncRequest("prod", sent_at=now_ms(self.clock), trigger=trigger)])
 
     def read(self) -> dict[str, Any]:
-        """Return the JSON of all flags as a reader has them."""
         snapshot = Client("prod", store=RecordsReader(self.good), replicas=1).snapshot()
         return {key: snapshot[key] for key in snapshot}
 
 
 def flags_of(provider: str, document: Any) -> list[Any]:
-    """Return the flags of a response, to be altered."""
     if provider == "split":
         return document["ff"]["d"]  # type: ignore[no-any-return]
     if provider == "unleash":
@@ -115,22 +110,18 @@ def flags_of(provider: str, document: Any) -> list[Any]:
 
 
 def each_flag(provider: str, change: Alter, many: int = 1) -> Alter:
-    """Return a function that changes this many flags of a response."""
     return lambda document: [change(flag) for flag in flags_of(provider, document)[:many]]
 
 
 def strip(*kept: str) -> Alter:
-    """Return a function that strips all other fields of an object."""
     return lambda flag: [flag.pop(name) for name in set(flag) - set(kept)]
 
 
 def set_to(**fields: Any) -> Alter:
-    """Return a function that sets fields of an object."""
     return lambda flag: flag.update(fields)
 
 
 def only(**fields: Any) -> Alter:
-    """Return a function that replaces all fields of an object."""
     return lambda flag: (flag.clear(), flag.update(fields))
 
 
@@ -302,7 +293,6 @@ def test_recorded_sets_are_usable(name: str) -> None:
 
 
 def without_segments(document: Any) -> None:
-    """Remove all segments, or rule-based ones, from a response."""
     if "segments" in document:
         document["segments"] = {}
     else:
@@ -417,6 +407,5 @@ def test_recreated_flag_is_published_at_once() -> None:
 
 
 def switch(rig: Judged, key: str) -> None:
-    """Switch a flag at the provider."""
     field = {"launchdarkly": "on", "split": "killed"}.get(rig.provider, "enabled")
     rig.server.set_flag(key, **{field: not rig.server.flags()[key].get(field, False)})

@@ -34,8 +34,6 @@ RECORDED = sorted((DATA / "unleash" / "webhooks").glob("*/*.json"))
 
 
 class TestLaunchDarkly(ProviderContract):
-    """LaunchDarkly keeps the contract."""
-
     provider = providers.get("launchdarkly")
     simulated = launchdarkly.LaunchDarklySimulator, launchdarkly.rich_flags
     changed = {"on": False}  # noqa: RUF012 - never changed
@@ -45,7 +43,6 @@ class TestLaunchDarkly(ProviderContract):
     )
 
     def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
-        """Sign the body."""
         assert method == "signature"
         signature = launchdarkly.sign(body, secret.reveal())
         return WebhookRequest(
@@ -60,8 +57,6 @@ class TestLaunchDarkly(ProviderContract):
 
 
 class TestUnleash(ProviderContract):
-    """Unleash keeps the contract."""
-
     provider = providers.get("unleash")
     simulated = unleash.UnleashSimulator, unleash.rich_flags
     changed = {"strategies": []}  # noqa: RUF012 - never changed
@@ -69,7 +64,6 @@ class TestUnleash(ProviderContract):
     sample = compact(unleash.event(42, "feature-environment-enabled", flag="dark-mode", **options))
 
     def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
-        """Put the secret in its place."""
         text = secret.reveal()
         if method == "url":
             return WebhookRequest({}, body, text)
@@ -149,7 +143,6 @@ class TestAppConfig(ProviderContract):
 
     @pytest.fixture(autouse=True)
     def role(self, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-        """Give the role that the simulator knows."""
         for name, value in self.simulator().environ.items():
             monkeypatch.setenv(name, value)
         for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
@@ -157,14 +150,12 @@ class TestAppConfig(ProviderContract):
         return monkeypatch
 
     def source(self, server: Any, **changes: Any) -> Source:
-        """Build a source without a key."""
         source = super().source(server, credential=Secret(""), options=server.options)
         return replace(source, **changes)
 
     def required_after(
         self, server: Any, change: Callable[[], object], **_options: str
     ) -> tuple[str, ...] | None:
-        """Take the event that the change makes."""
         change()
         provider_event = self.provider.provider_event(server.events[-1])
         assert provider_event

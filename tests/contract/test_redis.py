@@ -48,7 +48,6 @@ RIGHTS = [part for part in LINES["storesync"] if part.startswith("+")]
 def opened(
     server: Server, user: str = "", password: str = "", *, native: str = "", **options: Any
 ) -> Iterator[RedisStore]:
-    """Give a store that a sync would open, and close its connections."""
     deadline = Deadline(SystemClock(), random.Random(1), 30)
     with open_redis(server.url(user, password), **options) as client:
         yield RedisStore(client, deadline, native=native)
@@ -63,7 +62,6 @@ def reading(
     ca_file: str = "",
     host: str = "127.0.0.1",
 ) -> Iterator[RedisReader]:
-    """Give a reader, and close its connection."""
     address = parse_url(server.url(user, password, host))
     assert address is not None
     with closing(RedisReader(address, ca_file)) as reader:
@@ -71,24 +69,20 @@ def reading(
 
 
 def soon(seconds: float = 2.0) -> float:
-    """Return a deadline."""
     return time.monotonic() + seconds
 
 
 def add_user(server: Server, name: str, rules: list[str]) -> None:
-    """Make a user of these rules, with PASSWORD."""
     given = [f">{PASSWORD}" if rule == ">PASSWORD" else rule for rule in rules]
     server.admin.execute_command("ACL", "SETUSER", name, "reset", *given)
 
 
 def dump(server: Server) -> dict[bytes, tuple[bytes, int]]:
-    """Return all that is in the database, with its expiry."""
     keys = server.admin.keys()
     return {key: (server.admin.dump(key), server.admin.pexpiretime(key)) for key in keys}
 
 
 def publish(store: Store, token: int = 1) -> list[Record]:
-    """Write one of everything, and return the records."""
     records = [
         record(*snapshot_key("prod"), token=token, body=b"\x00\xff\r\n" * 50_000, provider="model"),
         record(*chunk_key("prod", f"{token}/", 0), body=b"x"),

@@ -35,7 +35,6 @@ SEGMENT = {"s": {"key": "s", "version": 7, "included": ["x"]}}
 
 @pytest.fixture
 def rig(redis_server: Server) -> Iterator[RedisRig]:
-    """Give an empty server and a LaunchDarkly source."""
     provider = ModelProvider(dict(FLAGS), dict(SEGMENT), name="launchdarkly")
     with closing(RedisRig(redis_server, provider)) as rig:
         yield rig
@@ -50,7 +49,6 @@ def rows(rig: RedisRig) -> dict[bytes, Any]:
 
 
 def own(rig: RedisRig) -> set[bytes]:
-    """Return the keys of rows in flagstore's layout."""
     keys: Any = rig.server.admin.keys("flagstore:{prod}:*")
     return {key for key in keys if not key.startswith(b"flagstore:{prod}:$")}
 
@@ -64,7 +62,6 @@ def lines(items: dict[str, Any]) -> dict[bytes, bytes]:
 
 
 def required(rig: RedisRig) -> dict[bytes, Any]:
-    """Return all keys that must be there."""
     hashes = {FEATURES: lines(rig.provider.flags), SEGMENTS: lines(rig.provider.segments)}
     return {name: items for name, items in hashes.items() if items} | {MARKER: b""}
 
@@ -89,7 +86,6 @@ def test_layout_is_launchdarklys(rig: RedisRig) -> None:
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, seen: Any) -> None:
-    """Call a function with the writes of each commit."""
     commit = RedisStore.commit
 
     def watched(self: RedisStore, *args: Any) -> None:
@@ -100,7 +96,6 @@ def watch(monkeypatch: pytest.MonkeyPatch, seen: Any) -> None:
 
 
 def put_keys(writes: Any) -> list[str]:
-    """Return the keys of the rows among writes."""
     rows = [write.record for write in writes if isinstance(write, Put)]
     return [row["key"] for row in rows if not row["namespace"].startswith("prod:$")]
 

@@ -38,7 +38,6 @@ class SplitModel(ModelProvider):
     sets: list[str] = field(default_factory=list)
 
     def fetch(self, *args: Any, **options: Any) -> FetchResult:
-        """Response with the state of this moment."""
         response = super().fetch(*args, **options)
         if response.flag_set is None or self.name != SPLIT:
             return response
@@ -63,7 +62,6 @@ def model() -> SplitModel:
 
 @pytest.fixture
 def rig(redis_server: Server) -> Iterator[RedisRig]:
-    """Give an empty server and a Split source."""
     with closing(RedisRig(redis_server, model())) as rig:
         yield rig
 
@@ -78,12 +76,10 @@ def rows(rig: RedisRig) -> dict[str, Any]:
 
 
 def text(item: Any) -> bytes:
-    """Return an item as Split's SDKs read it."""
     return json.dumps(item, separators=(",", ":")).encode()
 
 
 def required(provider: Any) -> dict[str, Any]:
-    """Return all that must be there."""
     found: dict[str, Any] = {f"split.{name}": text(flag) for name, flag in provider.flags.items()}
     found |= {f"rbsegment.{name}": text(item) for name, item in provider.rule_based.items()}
     for name, item in provider.segments.items():

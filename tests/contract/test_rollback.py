@@ -17,7 +17,6 @@ BIG = {f"f{n}": {"key": f"f{n}", "version": 1, "x": "y" * 50} for n in range(150
 
 
 def large(members: int, version: int) -> dict[str, Any]:
-    """Return a large segment."""
     included = [f"user-{number}" for number in range(members)]
     return {"large": {"key": "large", "version": version, "included": included}}
 
@@ -32,7 +31,6 @@ def rig(any_rig: AnyRig, monkeypatch: pytest.MonkeyPatch) -> AnyRig:
 
 
 def sync(rig: AnyRig, **flags: Any) -> str:
-    """Change flags, sync, and return the outcome."""
     rig.provider.change(**flags)
     return rig.sync().outcome
 
@@ -44,7 +42,6 @@ def seen(rig: AnyRig) -> tuple[int, int]:
 
 
 def rows(rig: AnyRig) -> set[str]:
-    """Return the keys of the flags' rows."""
     return {str(row["key"]) for row in rig.store().scan("prod:features")}
 
 

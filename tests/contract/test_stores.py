@@ -25,7 +25,6 @@ class TestMemory(StoreContract):
 
     @pytest.fixture
     def store(self) -> Store:
-        """Give an empty store."""
         return MemoryStore()
 
 
@@ -34,7 +33,6 @@ class TestDynamoDB(StoreContract):
 
     @pytest.fixture
     def store(self, dynamodb_table: Table) -> Store:
-        """Give a store on a fresh table."""
         deadline = Deadline(SystemClock(), random.Random(1), 30)
         return DynamoDBStore(dynamodb_table.client, dynamodb_table.name, deadline)
 

@@ -69,16 +69,13 @@ class Simulation:
         self._hub = getcurrent()
 
     def start(self, work: Callable[[], object], at: float) -> None:
-        """Start a task at a time."""
         heapq.heappush(self._due, (at, next(self._count), greenlet(work)))
 
     def wait(self, seconds: float) -> None:
-        """Let others run for this many seconds."""
         heapq.heappush(self._due, (self.time + seconds, next(self._count), getcurrent()))
         self._hub.switch()
 
     def run(self) -> None:
-        """Run until no task is due."""
         while self._due:
             self.time, _, work = heapq.heappop(self._due)
             work.switch()
@@ -92,11 +89,9 @@ class MachineClock:
         self.sleep = simulation.wait
 
     def now(self) -> float:
-        """Seconds since the epoch by this machine's clock."""
         return self._simulation.time + self._skew
 
     def monotonic(self) -> float:
-        """Seconds."""
         return self._simulation.time
 
 
@@ -175,7 +170,6 @@ class Burst:
         return report.fetches > 0 and any(request.trigger == "webhook" for request in requests)
 
     def take(self, limits: tuple[float, float]) -> None:
-        """Let a random time within these limits pass."""
         self.simulation.wait(self.rng.uniform(*limits))
 
     def run(self) -> None:
@@ -197,7 +191,6 @@ class Burst:
         ]
 
     def world(self) -> World:
-        """Return the current store and provider."""
         return World(self.records, self.provider, clock=FakeClock(self.simulation.time))
 
 
@@ -313,7 +306,6 @@ class ColdBurst(Burst):
         return receiver
 
     def send_message(self, **message: str) -> None:
-        """Take a message, as SQS does."""
         self.take(SQS_S)
         parsed = parse({"Records": [{"messageId": "1", "body": message["MessageBody"]}]})
         assert isinstance(parsed, tuple)

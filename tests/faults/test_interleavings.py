@@ -29,7 +29,6 @@ def settled(provider: ModelProvider) -> dict[Any, Any]:
 
 
 def content(world: World) -> dict[str, Any]:
-    """Return the flags that a reader would see."""
     snapshot_record = world.snapshot_record()
     assert snapshot_record is not None
     data = snapshot_record.body
@@ -40,7 +39,6 @@ def content(world: World) -> dict[str, Any]:
 
 
 def rows(world: World) -> dict[str, Any]:
-    """Return the rows' items, as text."""
     return {
         key.key: record["item"]
         for key, record in world.records.items()

@@ -29,13 +29,11 @@ def content(version: int, count: int) -> dict[str, Any]:
 
 @pytest.fixture(params=["dynamodb", "redis", "redis-launchdarkly"])
 def rig(request: pytest.FixtureRequest) -> AnyRig:
-    """Give an empty store and an empty provider."""
     store, _, name = request.param.partition("-")
     return open_rig(request, store, ModelProvider(name=name or "model"))
 
 
 def rows(rig: AnyRig) -> dict[str, Any]:
-    """Return the flags in the rows."""
     section = "features" if rig.provider.name == "launchdarkly" else "flags"
     items = rig.items(f"prod:{section}")
     return {item["key"]["S"]: json.loads(item["item"]["S"]) for item in items}
@@ -86,7 +84,6 @@ def test_kill_points_of_rows_and_snapshot(
 
 
 def die() -> None:
-    """End the process."""
     raise Killed
 
 
@@ -114,7 +111,6 @@ def split_set(begin: int, version: int) -> dict[str, Any]:
 
 
 def splits_rows(rig: RedisRig) -> dict[str, Any]:
-    """Return the data that Split's SDKs read: strings, and sets as sorted lists."""
     admin: Any = rig.server.admin
     found: dict[str, Any] = {}
     for key in admin.keys("{prod}.SPLITIO.*"):

@@ -40,7 +40,6 @@ class WrongClocks(FakeClock):
         self._skews: dict[int, float] = {}
 
     def now(self) -> float:
-        """Seconds since the epoch by the current machine's clock."""
         machine = id(getcurrent())
         if machine not in self._skews or self._rng.random() < 0.02:
             self._skews[machine] = self._rng.choice([-1, 0, 1]) * self._rng.uniform(0, SKEW_S)
@@ -152,19 +151,15 @@ class Life(Race):
             roll_back(SOURCE, store, self.clock, to=to, pinned_until=until)
 
     def unpin(self) -> None:
-        """End the pin, if any."""
         unpin(SOURCE.name, self.store(), self.clock)
 
     def remove(self) -> None:
-        """Remove the source; half of the time, purge it."""
         mark_removed(SOURCE.name, self.store(), self.clock, purge=self.rng.random() < 0.5)
 
     def add_again(self) -> None:
-        """Restore the source, if it is removed."""
         restore_source(SOURCE.name, self.store())
 
     def repair(self) -> None:
-        """Undo what operators did, and check once more."""
         self.add_again()
         self.unpin()
         super().repair()

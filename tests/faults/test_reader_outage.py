@@ -17,8 +17,6 @@ EVALUATIONS = 10_000
 
 
 class Outage(Rig):
-    """A client that has loaded a flag that is on."""
-
     def __init__(self, **options: Any) -> None:
         flag = new_flag("a") | {"on": False, "offVariation": 0, "variations": [True]}
         super().__init__({"a": flag}, provider="launchdarkly")
@@ -27,7 +25,6 @@ class Outage(Rig):
         self.calls()
 
     def detail(self, seconds: float) -> Any:
-        """Evaluate the flag some seconds later."""
         self.advance(seconds)
         return self.client.detail("a", {"key": "ada"}, default=False)
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def redis_rig(redis_server: Server) -> Iterator[RedisRig]:
-    """Give a Redis that holds one small set."""
     rig = RedisRig(redis_server, ModelProvider(flags={"a": 1}))
     rig.sync()
     yield rig

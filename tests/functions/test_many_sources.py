@@ -24,7 +24,6 @@ pytestmark = pytest.mark.usefixtures("without_a_queue")
 
 
 def invoke(event: Any) -> Any:
-    """Invoke the function with an event; return its result as JSON."""
     return json.loads(json.dumps(sync.handler(event, Context(60.0))))
 
 

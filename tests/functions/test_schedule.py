@@ -30,7 +30,6 @@ SCHEDULE_S = 300
 
 
 def invoke(event: Any) -> Any:
-    """Invoke the function with an event; return its result as JSON."""
     return json.loads(json.dumps(sync.handler(event, Context())))
 
 

@@ -33,7 +33,6 @@ DOWN = 4
 
 
 def invoke(event: Any, seconds: float = 60.0) -> Any:
-    """Invoke the function; return its response as JSON."""
     response = sync.handler(event, Context(seconds))
     return json.loads(json.dumps(response))
 

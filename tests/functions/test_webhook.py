@@ -43,7 +43,6 @@ def entry(kind: str = "flag", key: str = "new-checkout", **more: Any) -> bytes:
 
 
 def enabled(environment: str | None = "production") -> bytes:
-    """Write Unleash's event 4711."""
     body = unleash_event(
         4711,
         "feature-environment-enabled",
@@ -60,7 +59,6 @@ def bearer(body: bytes, secret: str = SECRET) -> dict[str, Any]:
 
 
 def send(event: Any) -> tuple[int, dict[str, Any]]:
-    """Invoke the function with an event; return the status and JSON of its response."""
     response = webhook.handler(event, Context())
     headers = {name.lower(): value for name, value in response["headers"].items()}
     assert headers == {"content-type": "application/json"}
@@ -68,7 +66,6 @@ def send(event: Any) -> tuple[int, dict[str, Any]]:
 
 
 def refuse(event: Any, status: int) -> str:
-    """Invoke the function with an event that it refuses; return the error."""
     got, body = send(event)
     assert got == status
     (error,) = body.values()

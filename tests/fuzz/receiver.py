@@ -33,7 +33,7 @@ class Printed:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing."""
+        pass
 
 
 class Receiving:
@@ -57,6 +57,5 @@ class Receiving:
         self.requests.append(message["MessageBody"])
 
     def send(self, event: Any) -> tuple[int, str]:
-        """Hand an event to the function; return status and body of its response."""
         response = webhook.handler(event, Context())
         return response["statusCode"], response["body"]

@@ -89,7 +89,6 @@ def is_good(event: Mapping[str, Any], secrets: tuple[str, ...]) -> bool:
 
 
 def fuzz(receiver: Receiving, provider: str, count: int, seed: int) -> Counter[int]:
-    """Send so many events; return how they were responded."""
     chance, answered = random.Random(seed), Counter[int]()
     secrets = (CURRENT, PREVIOUS)
     for _ in range(count):

@@ -22,8 +22,6 @@ LARGE = [f"user-{number}" for number in range(5_000)]
 
 
 class Rig(reader_rig.Rig):
-    """A source that is published, and its client."""
-
     def renew(self, flags: dict[str, Any], segments: dict[str, Any] | None = None) -> None:
         """Publish these, and let the TTL pass."""
         meta = {"version": 2}  # without it Unleash's engine knows no feature

@@ -29,7 +29,6 @@ TIMEOUT_S = 60
 
 
 def needs_python() -> None:
-    """Skip the test where the Python SDKs are missing."""
     if not PYTHON.exists():
         pytest.skip(".venv-sdks is missing: run `make setup`")
 
@@ -37,7 +36,6 @@ def needs_python() -> None:
 def output(
     command: list[str | PurePath], environment: Mapping[str, str] | None = None, **more: Any
 ) -> str:
-    """Return what a command prints."""
     done = subprocess.run(
         command,
         env=environment,

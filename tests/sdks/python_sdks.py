@@ -35,7 +35,6 @@ CALLS: list[str] = []
 
 
 def main() -> None:
-    """Run the task."""
     logging.disable(logging.CRITICAL)
     for line in globals()[TASK["sdk"]]():
         print(json.dumps(line))
@@ -162,7 +161,6 @@ def split_factory() -> Any:
 
 
 def unleash() -> Iterator[Any]:
-    """Evaluate each flag and its variant."""
     from UnleashClient import UnleashClient
 
     if "snapshot" in TASK and not TASK.get("cache"):

@@ -36,7 +36,6 @@ COUNTRIES = ("DE", "FR", "JP", "BR", "US", "KE")
 
 
 def launchdarkly() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return flags and segments."""
     flags, segments = launchdarkly_flags.rich_flags(60)
     weights = [{"variation": n, "weight": 50_000} for n in (0, 1)]
     large = {"attribute": "", "op": "segmentMatch", "values": [LARGE], "negate": False}
@@ -62,7 +61,6 @@ def launchdarkly() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def split() -> tuple[dict[str, Any], dict[str, list[str]], dict[str, Any]]:
-    """Return flags, segments and rule-based segments."""
     flags, segments, rule_based = split_flags.rich_flags(60)
     plans = matcher("WHITELIST", "plan", whitelistMatcherData={"whitelist": ["team"]})
     odd = "insiders & co: ü/中"
@@ -92,7 +90,6 @@ def split() -> tuple[dict[str, Any], dict[str, list[str]], dict[str, Any]]:
 
 
 def unleash() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return features and segments."""
     flags, segments = unleash_flags.rich_flags(60)
     half = unleash_flags.new_flag(MAIN)["strategies"][0]
     half["parameters"] |= {"rollout": "50"}

@@ -26,7 +26,6 @@ DOWN = "StoreUnavailableError: the store is down"
 
 
 def publish(rig: DynamoRig, server: Any, name: str) -> None:
-    """Publish a provider's flags."""
     rig.provider, rig.name = server, name
     assert rig.sync().outcome == "published"
 
@@ -93,7 +92,6 @@ def test_splits_sdk_reads_the_table_once(
 
 
 def play(scene: str) -> dict[str, Any]:
-    """Play a scene of adapters_python.py; return what happened."""
     processes.needs_python()
     path = [*MODULES, str(HERE.parent), str(HERE.parents[1])]
     command = [PYTHON, "-I", HERE / "adapters_python.py"]

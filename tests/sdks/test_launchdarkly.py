@@ -36,12 +36,10 @@ def rig(request: pytest.FixtureRequest) -> Iterator[AnyRig]:
 
 
 def response(rig: AnyRig) -> Any:
-    """Return LaunchDarkly's response."""
     return json.loads(rig.provider.document())
 
 
 def change(rig: AnyRig) -> None:
-    """Change a flag and a segment, delete and archive flags, delete a segment; publish that."""
     rig.provider.set_flag(MAIN, fallthrough={"variation": 1})
     rig.provider.set_segment("employees", rules=[])
     rig.provider.remove_flag(REMOVED)
@@ -124,7 +122,6 @@ def test_rows_are_those_that_the_sdk_writes(rig: DynamoRig) -> None:
 
 
 def query(rig: DynamoRig, namespace: str) -> list[dict[str, Any]]:
-    """Return the raw items of one namespace."""
     pages = rig.table.client.get_paginator("query").paginate(
         TableName=rig.table.name,
         KeyConditionExpression="namespace = :n",

@@ -37,7 +37,6 @@ def rig(request: pytest.FixtureRequest) -> Iterator[RedisRig]:
 
 
 def evaluate(sdk: str, place: dict[str, str]) -> list[str]:
-    """Let an SDK evaluate the flags and flag sets that it reads there."""
     if sdk == "node":
         return processes.node("split.cjs", **TASK, **place, moments=[])
     *lines, manager, _ = processes.python("split", **TASK, **place)
@@ -59,7 +58,6 @@ def from_split(rig: RedisRig, sdk: str) -> list[str]:
 
 
 def change(rig: RedisRig) -> None:
-    """Change one of everything, and publish it."""
     server = rig.provider
     server.set_flag(MAIN, killed=True, defaultTreatment="dead", sets=["mobile"])
     server.remove_flag(ARCHIVED)

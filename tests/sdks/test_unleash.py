@@ -26,7 +26,6 @@ FLAGS = [*sets.unleash()[0], "never-there"]
 
 @pytest.fixture(params=["dynamodb", "redis"])
 def rig(request: pytest.FixtureRequest) -> Iterator[AnyRig]:
-    """Give an empty store and an Unleash."""
     with UnleashSimulator(*sets.unleash()) as server:
         yield open_rig(request, request.param, server, "unleash")
 
@@ -39,7 +38,6 @@ def sdk(document: str, flags: list[str]) -> list[str]:
 
 
 def stored(rig: AnyRig) -> Any:
-    """Return the document as stored."""
     if isinstance(rig, RedisRig):
         text: Any = rig.server.admin.get("flagstore:{prod}:document:features")
         return text.decode()

@@ -16,8 +16,6 @@ OPERATORS = {"GreaterThanThreshold": operator.gt, "LessThanThreshold": operator.
 
 @dataclass(frozen=True)
 class Point:
-    """One value of one metric."""
-
     namespace: str
     name: str
     dimensions: Mapping[str, str]
@@ -82,8 +80,6 @@ class Stack:
 
 
 class Alarm:
-    """One alarm of a deployed template."""
-
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self._properties = properties
         self.period_s = int(properties["Period"])

@@ -103,25 +103,21 @@ class AppConfigSimulator(ProviderServer):
             return self._deploy_at_once()
 
     def remove_flag(self, key: str) -> int:
-        """Delete a flag and deploy that."""
         with self.lock:
             del self._values[key]
             self._definitions.pop(key, None)
             return self._deploy_at_once()
 
     def flags(self) -> dict[str, Any]:
-        """Return the flags that are served, by key."""
         return dict(self.newest()["flags"])
 
     def put(self, content: bytes | Mapping[str, Any]) -> int:
-        """Store a version and return its number."""
         with self.lock:
             raw = content if isinstance(content, bytes) else compact(content)
             self.versions[len(self.versions) + 1] = raw
             return len(self.versions)
 
     def current(self) -> dict[str, Any]:
-        """Return the document of the flags as they are now."""
         return self._values if self.freeform else document(self._values, self._definitions)
 
     def _deploy_at_once(self) -> int:
@@ -174,7 +170,6 @@ class AppConfigSimulator(ProviderServer):
         return int(last["DeploymentNumber"]) if last.get("State") in _UNDOABLE else 0
 
     def step(self, number: int) -> None:
-        """Let a deployment reach more."""
         self._to(number, "DEPLOYING")
 
     def bake(self, number: int) -> None:
@@ -182,7 +177,6 @@ class AppConfigSimulator(ProviderServer):
         self._to(number, "BAKING")
 
     def complete(self, number: int) -> None:
-        """End a deployment."""
         with self.lock:
             self.serves = int(self._find(number)["ConfigurationVersion"])
             self._to(number, "COMPLETE")
@@ -239,7 +233,6 @@ class AppConfigSimulator(ProviderServer):
     # -- serving --------------------------------------------------------------------------------
 
     def response(self, request: Request) -> Response:
-        """Serve the control plane."""
         error = refusal(request, self.access_key, self.sdk_key, self.region)
         if error and self.checks_signatures:
             return _error(403, error)
@@ -284,7 +277,6 @@ class AppConfigSimulator(ProviderServer):
         return compact({"Items": list(reversed(self.newest()["deployments"]))[: self.page_size]})
 
     def empty_document(self) -> bytes:
-        """Return a page without deployments."""
         return compact({"Items": []})
 
 

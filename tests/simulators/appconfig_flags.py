@@ -57,7 +57,6 @@ def multi_variant(*rules: str) -> dict[str, Any]:
 
 
 def document(values: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document as it is stored."""
     return {"version": "1", "flags": dict(definitions), "values": dict(values)}
 
 

@@ -26,12 +26,10 @@ class Canned:
         self.response = response
 
     def within(self, total_s: float) -> Canned:
-        """Stay the same; the time that is left is above zero."""
         assert total_s > 0
         return self
 
     def get(self, url: str, headers: dict[str, str], *, allow_http: bool = False) -> HttpResponse:
-        """Respond with a status or a document."""
         assert allow_http == url.startswith("http://")
         self.headers = headers
         self.urls.append(url)

@@ -11,18 +11,14 @@ class FakeClock:
         self.slept: list[float] = []
 
     def now(self) -> float:
-        """Seconds since the epoch."""
         return self._now
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary origin."""
         return self._now - 1_700_000_000.0
 
     def sleep(self, seconds: float) -> None:
-        """Move on at once."""
         self.slept.append(seconds)
         self._now += seconds
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
         self._now += seconds

@@ -34,8 +34,6 @@ CANARIES = (SECRET, OLD_SECRET, TOKEN, KEY, BODY_CANARY, HEADER_CANARY, ENVIRONM
 
 
 class Context:
-    """The context that Lambda passes to a handler with the event."""
-
     aws_request_id = "00000000-0000-4000-8000-00000000cafe"
 
     def __init__(self, seconds: float = 60.0) -> None:
@@ -67,8 +65,6 @@ class ShiftedClock:
 
 @dataclass(frozen=True)
 class Metrics:
-    """One line in CloudWatch's embedded metric format."""
-
     dimensions: dict[str, str]
     values: dict[str, float]
     units: dict[str, str]
@@ -233,7 +229,6 @@ class Deployment:
         ]
 
     def requests(self) -> list[dict[str, Any]]:
-        """Take all sync requests off the queue that are due."""
         found = []
         while records := self.receive():
             found += [json.loads(record["body"]) for record in records]

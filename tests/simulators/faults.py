@@ -33,8 +33,6 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Fault:
-    """A faulty response."""
-
     name: str
     play: Callable[[Handler], object]
 
@@ -52,7 +50,6 @@ def _fault[**P](respond: Callable[Concatenate[Handler, P], object]) -> Callable[
 
 @_fault
 def status(handler: Handler, code: int, *, retry_after: str = "") -> None:
-    """Respond with a status, with ``Retry-After`` as given."""
     extra = {"Retry-After": retry_after} if retry_after else {}
     handler.reply(code, b'{"message":"simulated"}', extra)
 
@@ -74,7 +71,6 @@ def redirect(
 
 @_fault
 def reset(handler: Handler) -> None:
-    """Break the connection with a TCP reset instead of a response."""
     linger = struct.pack("ii", 1, 0)
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     handler.connection.close()
@@ -82,7 +78,6 @@ def reset(handler: Handler) -> None:
 
 @_fault
 def silence(handler: Handler) -> None:
-    """Accept the request and never respond."""
     handler.wait_for_end()
 
 
@@ -149,7 +144,6 @@ def _bomb() -> bytes:
 
 
 def inflated(content: bytes) -> Fault:
-    """Send this body compressed, with 200."""
     packed, headers = gzip.compress(content, 1), {**JSON, "Content-Encoding": "gzip"}
     return Fault("inflated", lambda handler: handler.reply(200, packed, headers))
 
@@ -169,5 +163,4 @@ def empty_set(handler: Handler) -> None:
 
 @_fault
 def body(handler: Handler, content: bytes) -> None:
-    """Send this body with 200."""
     handler.reply(200, content, JSON)

@@ -17,7 +17,6 @@ class Items:
         self.asked: list[tuple[str, str]] = []
 
     def item(self, section: str, key: str) -> Any:
-        """Return the JSON of a flag or segment, or None."""
         self.asked.append((section, key))
         item = self.sections.get(section, {}).get(key)
         if isinstance(item, Exception):

@@ -27,7 +27,6 @@ class WatchedReader:
         """What is read from a replica: ``state``, ``snapshot``."""
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
-        """Return one record."""
         del deadline
         kind = key.namespace.partition("$")[2]
         self._world.stop(f"{kind}{'!' * consistent}")
@@ -92,7 +91,6 @@ class ForgetfulWorld(World):
         self._lost |= {each for each in self._line(was) if each not in left}
 
     def replicate(self) -> None:
-        """Let a replica hear of all writes, at one moment."""
         self.stop("replicate")
         self.replica = dict(self.records)
 
@@ -142,7 +140,6 @@ class ForgetfulWorld(World):
         ]
 
     def go(self, number: int) -> None:
-        """Take a step, and note whether it has written."""
         before = dict(self.records)
         super().go(number)
         self._changed = self.records != before

@@ -99,7 +99,6 @@ class LaunchDarklySimulator(ProviderServer):
             return int(segment["version"])
 
     def remove_segment(self, key: str) -> None:
-        """Delete a segment and send its webhook."""
         with self.lock:
             del self._segments[key]
             self._publish()
@@ -108,7 +107,6 @@ class LaunchDarklySimulator(ProviderServer):
     # -- serving --------------------------------------------------------------------------------
 
     def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
-        """Serve ``/sdk/latest-all``."""
         if urlsplit(request.path).path != "/sdk/latest-all" or request.method != "GET":
             return 404, b"", {}
         if request.headers.get("authorization") != self.sdk_key:
@@ -120,21 +118,17 @@ class LaunchDarklySimulator(ProviderServer):
         return 200, body, {"ETag": etag}
 
     def document(self) -> bytes:
-        """Return the newest document."""
         return compact(self.newest())
 
     def empty_document(self) -> bytes:
-        """Return a document without flags."""
         return compact({"flags": {}, "segments": {}})
 
     def flags(self) -> dict[str, Any]:
-        """Return the newest flags."""
         return dict(self.newest()["flags"])
 
     # -- webhooks -------------------------------------------------------------------------------
 
     def webhook(self, url: str, secret: str) -> None:
-        """Send a signed webhook there for every change from now on."""
         self._webhook = (url, secret)
 
     def _sync_request(self, kind: str, key: str, action: str, **versions: Any) -> None:
@@ -151,7 +145,6 @@ class LaunchDarklySimulator(ProviderServer):
 
 
 def sign(body: bytes, secret: str) -> str:
-    """Return the signature that LaunchDarkly would send with a body."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
@@ -167,7 +160,6 @@ def audit_entry(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Build a webhook's body: one entry of the audit log."""
     resource = f"proj/{project}:env/{environment}:{kind}/{key}"
     site = f"/{project}/{environment}/{'features' if kind == 'flag' else 'segments'}/{key}"
     links = {"self": _link(f"/api/v2/auditlog/{number:024x}"), "site": _link(site, "text/html")}

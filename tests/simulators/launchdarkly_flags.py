@@ -44,7 +44,6 @@ def new_flag(key: str) -> dict[str, Any]:
 
 
 def new_segment(key: str) -> dict[str, Any]:
-    """Return a segment that nobody is in."""
     return {
         "key": key,
         "included": [],

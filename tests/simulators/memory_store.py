@@ -38,11 +38,9 @@ class MemoryStore:
         self._step = step
 
     def state(self, source: str) -> SourceState:
-        """Return the source state."""
         return SourceState.from_record(self.read(state_key(source)) or {})
 
     def next_token(self, source: str, floor: int) -> tuple[int, SourceState]:
-        """Take the next fencing token."""
         self._step("next_token")
         key = state_key(source)
         nonce = token_hex(NONCE_BYTES)  # outside: the system's randomness lets other threads run
@@ -55,7 +53,6 @@ class MemoryStore:
     def commit(
         self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
     ) -> None:
-        """Hold the condition against the source state, then do everything at once."""
         self._step(_name_of(condition, sets, writes))
         key = state_key(source)
         record = dict(self.records.get(key, key._asdict()))
@@ -90,13 +87,11 @@ class MemoryStore:
             self._put(record)
 
     def read(self, key: Key) -> Record | None:
-        """Return one record."""
         self._step("read")
         record = self.records.get(key)
         return None if record is None else dict(record)
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
-        """Yield the records of a namespace in order of keys."""
         self._step("read")
         for key in sorted(self.records):
             if key.namespace == namespace and key.key.startswith(prefix):
@@ -110,7 +105,6 @@ class MemoryStores(Stores):
         self.records: dict[Key, Record] = {}
 
     def open(self, source: Source, deadline: Deadline) -> OpenStore:
-        """Return the store: keys tell sources apart, and memory takes no time."""
         del source, deadline
         return cast("OpenStore", MemoryStore(self.records))
 

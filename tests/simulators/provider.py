@@ -24,7 +24,6 @@ class NoHttp:
     """Takes the place of the HTTP client for the model provider."""
 
     def within(self, total_s: float) -> NoHttp:
-        """Return a client with a shorter deadline."""
         assert total_s > 0
         return self
 
@@ -61,7 +60,6 @@ class ModelProvider(Provider):
     def fetch(
         self, _source: Source, _http: object, etag: str, *, unmet: tuple[str, ...] = ()
     ) -> FetchResult:
-        """Return the current state."""
         self.on_fetch()
         self.fetches += 1
         self.unmet = unmet
@@ -73,7 +71,6 @@ class ModelProvider(Provider):
         return FetchResult(FlagSet(self.name, sections, {}, revision), mine)
 
     def satisfied(self, required: str, revision: int, _item: Callable[[str, str], Any]) -> bool:
-        """Wanted is a revision in decimal."""
         return revision >= int(required)
 
     def references(self, section: str, item: Any) -> Iterator[tuple[str, str]]:
@@ -84,7 +81,6 @@ class ModelProvider(Provider):
                 yield name.partition("/")[::2]
 
     def members(self, segment: Any) -> frozenset[str]:
-        """A model's segment is a list of names."""
         return frozenset(segment)
 
     def verify(self, request: WebhookRequest, webhook: WebhookConfig) -> None:

@@ -43,14 +43,12 @@ class Rig:
         self.client = self.another(replicas=replicas)
 
     def another(self, *, replicas: int = 1, kind: type[Client] = Client, **options: Any) -> Client:
-        """Return another process's client."""
         clocks = {"clock": self.wall.now, "monotonic": self.mono.monotonic}
         return kind("prod", store=self.store, replicas=replicas, **clocks, **options)
 
     def publish(
         self, flags: dict[str, Any], meta: dict[str, Any] | None = None, /, **sections: Any
     ) -> int:
-        """Publish these flags, and return the token."""
         check = self._next_token()
         flag_set = FlagSet(self.provider_name, {"flags": flags, **sections}, meta or {}, revision=5)
         encoded = encode(flag_set.sections, flag_set.meta, token=check.token)
@@ -58,7 +56,6 @@ class Rig:
         return check.token
 
     def heartbeat(self) -> None:
-        """Complete a check that found nothing new."""
         self._publisher().heartbeat(self._next_token())
 
     def _publisher(self) -> Publisher:
@@ -70,12 +67,10 @@ class Rig:
         return Check(token, seen, int(now * 1000), "", 5)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, by both clocks."""
         self.wall.advance(seconds)
         self.mono.advance(seconds)
 
     def calls(self) -> list[str]:
-        """Return the calls since the last time."""
         found = list(self.store.calls)
         self.store.calls.clear()
         return found

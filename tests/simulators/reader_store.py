@@ -58,7 +58,6 @@ class RecordsReader:
         self._clock = clock
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
-        """Return one record."""
         self._response(f"read{'!' * consistent} {key.namespace}", deadline)
         record = self.records.get(key)
         if not consistent:
@@ -77,11 +76,9 @@ class RecordsReader:
                 yield bytes(self.records[key].get("body", b""))  # type: ignore[arg-type]
 
     def prepare(self) -> None:
-        """Note that a first read is prepared for."""
         self.calls.append("prepare")
 
     def close(self) -> None:
-        """Note that the connection is closed."""
         self.calls.append("close")
 
     def _response(self, call: str, deadline: float) -> None:

@@ -71,13 +71,11 @@ class Recorder:
 
     @contextmanager
     def calling(self, who: str) -> Iterator[None]:
-        """Note what is called meanwhile as calls of somebody."""
         self.who = who
         yield
         self.who = ""
 
     def of(self, who: str) -> list[Call]:
-        """Return the calls of somebody."""
         return [call for call in self.calls if call.who == who]
 
     def _pass_on(self, handler: BaseHTTPRequestHandler) -> None:
@@ -120,7 +118,6 @@ class Interrupter(Recorder):
 def reply(
     handler: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], body: bytes
 ) -> None:
-    """Send a response."""
     handler.send_response(status)
     for name, value in headers:
         if name.lower() not in HOP:

@@ -35,8 +35,6 @@ ADMIN_PASSWORD = "tests-own"
 
 @dataclass(frozen=True)
 class Server:
-    """One server that runs."""
-
     port: int
     admin: Redis
     """A client that may do everything."""
@@ -44,12 +42,10 @@ class Server:
     """PEM file of its authority, empty without TLS."""
 
     def url(self, user: str = "", password: str = "", host: str = HOST) -> str:
-        """Return the URL that a user would enter by."""
         login = f"{user}:{password}@" if user or password else ""
         return f"redis{'s' if self.ca_file else ''}://{login}{host}:{self.port}"
 
     def reset(self) -> None:
-        """Bring it back to what it was when it started."""
         self.admin.flushall()
         self.admin.script_flush()
         for name, value in (("maxmemory", 0), ("maxmemory-policy", "noeviction")):
@@ -131,21 +127,18 @@ def _is_whole(server: Server, nodes: int) -> bool:
 
 @pytest.fixture(scope="session")
 def plain_server() -> Iterator[Server]:
-    """Run a server for the session, without passwords."""
     with running() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def tls_server() -> Iterator[Server]:
-    """Run a server for the session, with TLS and users."""
     with running(ca=trustme.CA()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def cluster_servers() -> Iterator[list[Server]]:
-    """Run a cluster for the session."""
     with ExitStack() as stack:
         servers = [stack.enter_context(running(cluster=True)) for _ in range(NODES)]
         join(servers)
@@ -154,21 +147,18 @@ def cluster_servers() -> Iterator[list[Server]]:
 
 @pytest.fixture
 def redis_server(plain_server: Server) -> Server:
-    """Give an empty server."""
     plain_server.reset()
     return plain_server
 
 
 @pytest.fixture
 def redis_tls(tls_server: Server) -> Server:
-    """Give an empty server with TLS and users."""
     tls_server.reset()
     return tls_server
 
 
 @pytest.fixture
 def redis_cluster(cluster_servers: list[Server]) -> list[Server]:
-    """Give an empty cluster."""
     for server in cluster_servers:
         server.reset()
     return cluster_servers

@@ -33,8 +33,6 @@ POLICIES = {"webhook": "WebhookRole", "sync": "SyncRole", "reader": "FlagReaderP
 
 @dataclass(frozen=True)
 class Use:
-    """One right that a call needs."""
-
     action: str
     resource: str
     keyed: bool = True

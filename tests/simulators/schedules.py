@@ -82,13 +82,11 @@ class ObservedStore(MemoryStore):
         return token, source_state
 
     def read(self, key: Key) -> Record | None:
-        """Read, and note it."""
         record = super().read(key)
         self._world.note_record(record)
         return record
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
-        """Scan, and note the items."""
         found = list(super().scan(namespace, prefix))
         self._world.note("items", *((record["key"], record.get("item")) for record in found))
         return iter(found)
@@ -124,11 +122,9 @@ class World:
         return actor
 
     def store(self) -> MemoryStore:
-        """Return a store over the shared records that stops before each step."""
         return ObservedStore(self)
 
     def sync(self) -> None:
-        """Run one sync of the model's source, as a sync request of the schedule would."""
         deadline = Deadline(self.clock, random.Random(1), 3_600)
         sync = Sync(SOURCE, self.provider, self.store(), http=NoHttp(), deadline=deadline)
         sync.run([SyncRequest(SOURCE.name, trigger="schedule")])
@@ -165,7 +161,6 @@ class World:
         self.note("fetch", self.provider.revision)
 
     def current(self) -> Actor | None:
-        """Return the running actor."""
         return next((actor for actor in self.actors if actor.thread is getcurrent()), None)
 
     def note(self, *observation: Any, forget: bool = False) -> None:
@@ -186,7 +181,6 @@ class World:
     # -- steps ----------------------------------------------------------------------------------
 
     def enabled(self) -> list[int]:
-        """Return the numbers of the actors that can go on."""
         return [number for number, actor in enumerate(self.actors) if not actor.done]
 
     def go(self, number: int) -> None:
@@ -199,14 +193,12 @@ class World:
         self._check(before, self.state())
 
     def crash(self, number: int) -> None:
-        """End one actor where it stands."""
         actor = self.actors[number]
         actor.thread.throw()
         actor.done = actor.crashed = True  # also one that had not even started
         self.trace.append(f"{actor.name}:CRASH")
 
     def close(self) -> None:
-        """End all actors."""
         for actor in self.actors:
             if not actor.done and actor.thread:
                 actor.thread.throw()
@@ -221,7 +213,6 @@ class World:
         return {token: at for at, token in enumerate(sorted({0, *_tokens(fingerprint)}))}
 
     def fingerprint(self) -> tuple[Any, ...]:
-        """Return store, actors and provider."""
         actors = tuple(
             (number, actor.waiting, Token(actor.token), *actor.seen)
             for number, actor in enumerate(self.actors)
@@ -233,11 +224,9 @@ class World:
     # -- what must hold -------------------------------------------------------------------------
 
     def state(self) -> SourceState:
-        """Return the source state as it stands."""
         return state_of(self.records)
 
     def snapshot_record(self) -> SnapshotRecord | None:
-        """Return the snapshot record as it stands."""
         return snapshot_of(self.records)
 
     def _check(self, before: SourceState, after: SourceState) -> None:
@@ -269,12 +258,10 @@ class World:
 
 
 def state_of(records: Mapping[Key, Record]) -> SourceState:
-    """Return the source state of a store."""
     return SourceState.from_record(records.get(state_key(SOURCE.name), {}))
 
 
 def snapshot_of(records: Mapping[Key, Record]) -> SnapshotRecord | None:
-    """Return the snapshot record of a store."""
     record = records.get(snapshot_key(SOURCE.name))
     return SnapshotRecord.from_record(record) if record else None
 

@@ -27,8 +27,6 @@ class Request(NamedTuple):
 
 
 class Connection:
-    """One client's connection, and the request that is to be responded to."""
-
     request: Request
 
     def __init__(self, server: ScriptedServer, sock: socket.socket) -> None:
@@ -36,11 +34,9 @@ class Connection:
         self.open = True
 
     def send(self, data: bytes) -> None:
-        """Send bytes at once."""
         self.sock.sendall(data)
 
     def close(self) -> None:
-        """Close the connection, without a word to the client."""
         self.open = False
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
@@ -78,7 +74,6 @@ class ScriptedServer:
             thread.join(5)
 
     def drop_connections(self) -> None:
-        """Close every connection."""
         while self._open:
             self._open.pop().close()
 
@@ -131,8 +126,6 @@ def http_response(status: int, body: bytes = b"", *, length: int | None = None) 
 
 
 def then_closed(data: bytes) -> Play:
-    """Send a response, then close the connection."""
-
     def play(connection: Connection) -> None:
         connection.send(data)
         connection.close()
@@ -151,8 +144,6 @@ def late(seconds: float, data: bytes) -> Play:
 
 
 def in_steps(data: bytes, step: int) -> Play:
-    """Send a response a few bytes at a time."""
-
     def play(connection: Connection) -> None:
         for at in range(0, len(data), step):
             connection.send(data[at : at + step])

@@ -52,7 +52,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     timeout = 5.0
 
     def do_GET(self) -> None:
-        """Play the next fault, or return the provider's response."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", "0")))
         request = Request(self.command, self.path, headers, body)
@@ -73,7 +72,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 - the names that http.server looks for
 
     def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        """Send a whole response."""
         try:
             self.send_response(status)
             for name, value in headers.items():
@@ -111,11 +109,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
 
     def good_body(self) -> bytes:
-        """Return what an honest response would hold now."""
         return self.server.provider.document()
 
     def empty_body(self) -> bytes:
-        """Return the provider's document without any flag."""
         return self.server.provider.empty_document()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited
@@ -167,7 +163,6 @@ class ProviderServer:
     # -- the server -----------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Listen on 127.0.0.1."""
         self._server = _Server(self)
         if self.tls is not None:
             # The handshake belongs into the connection's own thread.
@@ -193,12 +188,10 @@ class ProviderServer:
     __enter__ = start
 
     def __exit__(self, *_: object) -> None:
-        """Stop."""
         self.stop()
 
     @property
     def url(self) -> str:
-        """The base URL."""
         assert self._server, "start the simulator first"
         scheme = "http" if self.tls is None else "https"
         return f"{scheme}://127.0.0.1:{self._server.server_port}"
@@ -208,11 +201,9 @@ class ProviderServer:
         raise NotImplementedError
 
     def document(self) -> bytes:
-        """Return the newest document."""
         raise NotImplementedError
 
     def empty_document(self) -> bytes:
-        """Return a document without flags."""
         raise NotImplementedError
 
     # -- states and lag -------------------------------------------------------------------------
@@ -228,7 +219,6 @@ class ProviderServer:
             self._newest = state
 
     def newest(self) -> Any:
-        """Return the newest state."""
         return self._newest
 
     def served(self) -> Any:
@@ -252,7 +242,6 @@ class ProviderServer:
             thread.start()
 
     def settle(self) -> None:
-        """Wait until every webhook has been sent."""
         with self.lock:
             sending = list(self._sending)
         for thread in sending:
@@ -287,5 +276,4 @@ def _post(delivery: Delivery, trust: ssl.SSLContext | None) -> int:
 
 
 def compact(document: object) -> bytes:
-    """Return JSON as servers send it."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

@@ -20,8 +20,6 @@ LOG_LINES = 40
 
 
 class ServerProcess:
-    """One server process: its log, its start and its end."""
-
     def __init__(
         self, name: str, command: Sequence[str | Path], log: Path, *, stop_with: signal.Signals
     ) -> None:
@@ -34,7 +32,6 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, ready: Callable[[], bool], **options: Any) -> None:
-        """Start it and wait until *ready*."""
         with self._log.open("ab") as log:
             # A session of its own: Ctrl-C reaches the tests, which then end the servers in order.
             self._process = subprocess.Popen(
@@ -60,7 +57,6 @@ class ServerProcess:
             stop(self._process, grace_s=STOP_TIMEOUT_S)
 
     def show_log(self) -> None:
-        """Write the end of its log to stderr."""
         sys.stderr.write(f"--- the end of {self._name}'s log ---\n{self._log_tail()}\n")
 
     def _log_tail(self) -> str:

@@ -64,7 +64,6 @@ class SplitSimulator(ProviderServer):
 
     @property
     def revision(self) -> int:
-        """The newest change number of a flag."""
         return int(self.newest()["till"])
 
     # -- changing flags -------------------------------------------------------------------------
@@ -100,15 +99,12 @@ class SplitSimulator(ProviderServer):
             return self._rb_till
 
     def flags(self) -> dict[str, Any]:
-        """Return the newest active flags by name."""
         return _active(self.newest()["flags"])
 
     def rule_based(self) -> dict[str, Any]:
-        """Return the newest active rule-based segments by name."""
         return _active(self.newest()["rule_based"])
 
     def segments(self) -> dict[str, list[str]]:
-        """Return the newest keys of each segment, sorted."""
         return {name: keys for name, (_, keys) in self.newest()["segments"].items()}
 
     def _put(self, flag: Mapping[str, Any], before: Mapping[str, Any] | None) -> int:
@@ -145,7 +141,6 @@ class SplitSimulator(ProviderServer):
     # -- serving --------------------------------------------------------------------------------
 
     def response(self, request: Request) -> FetchResult:
-        """Serve ``splitChanges`` and ``segmentChanges``."""
         parts = urlsplit(request.path)
         path = parts.path.removeprefix("/api")
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -201,7 +196,6 @@ class SplitSimulator(ProviderServer):
         return 200, compact(told), {}
 
     def document(self) -> bytes:
-        """Return the newest first page of ``splitChanges``."""
         state = self.newest()
         ff = self._changes(state["flags"], state["till"], _BEGINNING, set())
         rbs = self._changes(state["rule_based"], state["rb_till"], _BEGINNING, set())

@@ -84,12 +84,10 @@ def rich_flags(
 
 
 def rollout(**sizes: int) -> dict[str, Any]:
-    """Return the condition that gives everybody a treatment by percentages."""
     return rule(matcher("ALL_KEYS"), label="default rule", **sizes)
 
 
 def rule(*matchers: dict[str, Any], label: str, kind: str = "ROLLOUT", **sizes: int) -> Any:
-    """Return a condition."""
     return {
         "conditionType": kind,
         "matcherGroup": _group(*matchers),
@@ -110,7 +108,6 @@ def matcher(kind: str, attribute: str | None = None, **data: Any) -> dict[str, A
 
 
 def in_segment(name: str, kind: str = "IN_SEGMENT") -> dict[str, Any]:
-    """Return a matcher of a segment's keys."""
     return matcher(kind, userDefinedSegmentMatcherData={"segmentName": name})
 
 

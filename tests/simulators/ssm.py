@@ -65,7 +65,6 @@ class Ssm:
         self._allowed = lambda: bucket.take(clock.monotonic())
 
     def put(self, path: str, values: Mapping[str, object]) -> None:
-        """Write the parameters of one path, and no others there."""
         kept = {k: v for k, v in self.parameters.items() if k.rpartition("/")[0] != path}
         texts = {
             f"{path}/{name}": value if isinstance(value, str) else json.dumps(value)

@@ -32,7 +32,6 @@ class StubEngine:
         return given
 
     def evaluate(self, key: str, context: Any) -> Evaluation:
-        """Look it up."""
         del context
         if key == "breaks":
             message = "secret-of-a-user"

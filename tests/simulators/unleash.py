@@ -50,7 +50,6 @@ class UnleashSimulator(ProviderServer):
 
     @property
     def revision(self) -> int:
-        """The newest ``meta.revisionId``."""
         return int(self.newest()["revision"])
 
     # -- changing flags -------------------------------------------------------------------------
@@ -87,7 +86,6 @@ class UnleashSimulator(ProviderServer):
     # -- serving --------------------------------------------------------------------------------
 
     def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
-        """Serve ``/api/client/features``."""
         if request.path.partition("?")[0] != PATH or request.method != "GET":
             return 404, b'{"name":"NotFoundError"}', {}
         if request.headers.get("authorization", "").removeprefix("Bearer ") != self.sdk_key:
@@ -99,15 +97,12 @@ class UnleashSimulator(ProviderServer):
         return 200, self._render(state), {"ETag": etag}
 
     def document(self) -> bytes:
-        """Return the newest document."""
         return self._render(self.newest())
 
     def empty_document(self) -> bytes:
-        """Return a document without flags."""
         return self._render({"flags": {}, "segments": {}, "revision": self.revision + 1})
 
     def flags(self) -> dict[str, Any]:
-        """Return the newest flags by name."""
         return dict(self.newest()["flags"])
 
     def _render(self, state: Mapping[str, Any]) -> bytes:

@@ -26,7 +26,6 @@ def new_flag(name: str) -> dict[str, Any]:
 
 
 def new_segment(identifier: int) -> dict[str, Any]:
-    """Return a segment of two users."""
     return {
         "id": identifier,
         "name": f"segment-{identifier}",

@@ -53,7 +53,6 @@ class UnreliableClient:
         return call
 
     def writes(self) -> int:
-        """Return the number of requests that write."""
         return sum(self.calls[name] for name in WRITES)
 
     def _write_some(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
@@ -68,8 +67,6 @@ class UnreliableClient:
 
 
 def kill_at(moment: str, number: int) -> Callable[[str, str, int], None]:
-    """Die before or after one call, counted from 0."""
-
     def fault(_operation: str, now: str, count: int) -> None:
         if (now, count) == (moment, number):
             raise Killed
