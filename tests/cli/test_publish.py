@@ -52,9 +52,9 @@ def test_remote_sync(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, payload: dict[str, Any], code: int, text: str
 ) -> None:
     function = Mock(**{"invoke.return_value": {"Payload": BytesIO(json.dumps(payload).encode())}})
-    aws = Operator.aws
+    client = Operator._client
     monkeypatch.setattr(
-        Operator, "aws", lambda self, name: function if name == "lambda" else aws(self, name)
+        Operator, "_client", lambda self, name: function if name == "lambda" else client(self, name)
     )
     rig.environ["FLAGSTORE_SYNC_FUNCTION"] = "sync"
     done = rig.run("sync", "prod", "--remote")

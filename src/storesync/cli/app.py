@@ -58,26 +58,20 @@ class Operator:
         self.screen = screen
         self.clock = SystemClock()
         self._stack = stack
-        self._clients: dict[str, Any] = {}
         _select_credentials(profile, region)
+        self._session = boto3.Session()
+        self.aws = functools.cache(self._client)
+        """Returns the boto3 client of a service."""
 
-    @functools.cached_property
-    def _session(self) -> boto3.Session:
-        return boto3.Session()
-
-    def aws(self, service: str) -> Any:  # noqa: ANN401 - one type per service
-        """Return the boto3 client of a service."""
-        if service not in self._clients:
-            # A function that does not respond may still be running, so it is invoked once.
-            invokes = service == "lambda"
-            config = Config(
-                connect_timeout=3,
-                read_timeout=SYNC_FUNCTION_S if invokes else 10,
-                retries={"mode": "standard", "total_max_attempts": 1 if invokes else 3},
-            )
-            client = self._session.client(service, config=config)  # type: ignore[call-overload] # any service
-            self._clients[service] = client
-        return self._clients[service]
+    def _client(self, service: str) -> Any:  # noqa: ANN401 - one type per service
+        # A function that does not respond may still be running, so it is invoked once.
+        invokes = service == "lambda"
+        config = Config(
+            connect_timeout=3,
+            read_timeout=SYNC_FUNCTION_S if invokes else 10,
+            retries={"mode": "standard", "total_max_attempts": 1 if invokes else 3},
+        )
+        return self._session.client(service, config=config)  # type: ignore[call-overload] # any service
 
     @functools.cached_property
     def deployment(self) -> Deployment:

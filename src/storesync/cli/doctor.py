@@ -139,7 +139,8 @@ def _check_state(operator: Operator, source: Source) -> Iterator[Finding]:
     """Report the problems that `status` shows."""
     state = operator.open(source).state(source.name)
     found = [
-        _finding(PROBLEM, "sync", text) for text in problems(source.name, state, operator.now_ms())
+        _finding(PROBLEM, "sync", text)
+        for _, text in problems(source.name, state, operator.now_ms())
     ]
     yield from found or [_finding(OK, "sync", f"version {state.published} is published")]
 

@@ -57,6 +57,7 @@ def _status(operator: Operator, name: str) -> dict[str, Any]:
         return {"source": name, "problems": [known.message], "state": "unreadable"}
     now = operator.now_ms()
     counts = json.loads(str(snapshot_record.get("counts", "{}"))) if state.published else {}
+    found = list(problems(name, state, now))
     return {
         "source": name,
         "provider": source.provider,
@@ -71,19 +72,9 @@ def _status(operator: Operator, name: str) -> dict[str, Any]:
         "refused": state.refused or None,
         "error": _last_error(state),
         "rows_behind": state.rows_version != state.published,
-        "problems": list(problems(name, state, now)),
-        "state": _state(state, now),
+        "problems": [text for _, text in found],
+        "state": found[0][0] if found else "ok",
     }
-
-
-def _state(state: SourceState, now: int) -> str:
-    if state.pinned > now:
-        return "pinned"
-    if state.refused:
-        return "refused"
-    if state.error:
-        return "failing"
-    return "ok" if state.published else "empty"
 
 
 def _last_error(state: SourceState) -> dict[str, Any] | None:
@@ -99,27 +90,25 @@ def pin_text(pinned: int, now: int) -> str:
     return f"pinned until {timestamp(pinned)} ({duration((pinned - now) / 1000)} left)"
 
 
-def problems(name: str, state: SourceState, now: int) -> Iterator[str]:
-    """Yield what needs attention, according to the source state."""
-    if not state.published:
-        yield (
-            f"nothing is published yet: run `storesync sync {name}`; "
-            f"if that fails, run `storesync doctor {name}`"
-        )
+def problems(name: str, state: SourceState, now: int) -> Iterator[tuple[str, str]]:
+    """Yield what needs attention, according to the source state: a word and a sentence."""
     if state.pinned > now:
-        yield f"{pin_text(state.pinned, now)}: no changes are published, including kill switches"
+        text = f"{pin_text(state.pinned, now)}: no changes are published, including kill switches"
+        yield "pinned", text
     if state.refused:
-        yield (
-            f"the guard refused the flag set {short(state.refused)}: "
-            f"`storesync allow {name}` shows what would be lost"
-        )
+        text = f"the guard refused the flag set {short(state.refused)}"
+        yield "refused", f"{text}: `storesync allow {name}` shows what would be lost"
     error = _last_error(state)
     if error:
         ago = duration(max(0.0, (now - error["at"]) / 1000))
-        yield f"{ago} ago, {error['reason']}: {error['text']}"
+        yield "failing", f"{ago} ago, {error['reason']}: {error['text']}"
     age_s = (now - state.checked_at) / 1000
-    if state.published and age_s > STALE_S and state.pinned <= now:
-        yield f"not checked for {duration(age_s)}: make sure that the schedule is enabled"
+    if not state.published:
+        text = f"nothing is published yet: run `storesync sync {name}`"
+        yield "empty", f"{text}; if that fails, run `storesync doctor {name}`"
+    elif age_s > STALE_S and state.pinned <= now:
+        text = f"not checked for {duration(age_s)}: make sure that the schedule is enabled"
+        yield "ok", text
 
 
 def depth(operator: Operator, url: str) -> dict[str, int]:
@@ -143,10 +132,10 @@ def _status_lines(found: list[dict[str, Any]], queues: dict[str, Any]) -> Iterat
     for each in found:
         for problem in each["problems"]:
             yield f"{each['source']}: {problem}"
-    for name, depth in queues.items():
-        counts = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in depth.items())
+    for name, numbers in queues.items():
+        counts = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in numbers.items())
         failed = ": sync requests that failed on every try; see SyncFunction's log"
-        yield f"{name}: {counts}" + (failed if name == "dlq" and depth["due"] else "")
+        yield f"{name}: {counts}" + (failed if name == "dlq" and numbers["due"] else "")
 
 
 def _status_row(each: dict[str, Any]) -> tuple[object, ...]:
