@@ -23,8 +23,9 @@ LINE = re.compile(
 
 
 @pytest.mark.build
-def test_template_is_valid() -> None:
-    validate(REPOSITORY)
+@pytest.mark.parametrize("folder", [".", "examples/consumer"])
+def test_template_is_valid(folder: str) -> None:
+    validate(REPOSITORY / folder)
 
 
 @pytest.mark.build

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simulators.template import as_text
-from tests.build.tooling import REPOSITORY, run, tool, validate
+from tests.build.tooling import REPOSITORY, run, tool
 from tests.docs.pages import blocks
 
 if TYPE_CHECKING:
@@ -56,11 +56,6 @@ def test_example_tests_run_offline(wheel: Path, tmp_path: Path) -> None:
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
     done = run("/bin/bash", "-euc", script, cwd=EXAMPLE, environment=environment)
     assert "2 passed" in done.stdout
-
-
-@pytest.mark.build
-def test_example_template_is_valid() -> None:
-    validate(EXAMPLE)
 
 
 def test_example_reads_one_source() -> None:

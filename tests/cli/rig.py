@@ -99,8 +99,6 @@ class Rig:
         url = self.environ["FLAGSTORE_DLQ_URL"]
         self.aws.client("sqs").send_message(QueueUrl=url, MessageBody="{}")
 
-    # -- the table ------------------------------------------------------------------------------
-
     def record(self, key: Key) -> Record | None:
         response = self.aws.client("dynamodb").get_item(
             TableName=self.environ["FLAGSTORE_TABLE"], Key=to_item(key._asdict())

@@ -75,8 +75,6 @@ class World:
     webhook_secrets: set[str] = field(default_factory=set)
     checks: int = 0
 
-    # -- commands -------------------------------------------------------------------------------
-
     def parts(self, name: str) -> tuple[Command, Command, Command, Command]:
         """Return the options for a server's address, key, provider and registration."""
         server = self.servers[name]
@@ -109,8 +107,6 @@ class World:
         if register:
             yield (*change, *register[:3])
 
-    # -- parameters -----------------------------------------------------------------------------
-
     def texts(self) -> Raw:
         response = self.rig.aws.client("ssm").get_parameters_by_path(
             Path=self.rig.prefix, Recursive=True, WithDecryption=True
@@ -125,8 +121,6 @@ class World:
         self.rig.aws.client("ssm").delete_parameters(Names=names)
         for kind, text in texts.items():
             self.rig.put_parameter(f"{kind}/prod", text)
-
-    # -- effects --------------------------------------------------------------------------------
 
     def taken(self) -> Log:
         """Return what the servers received since the last time."""
@@ -302,8 +296,6 @@ def test_interrupted_command_sends_no_key_to_another_server(
             world.continued(state, command, stranger, partly=changes is WHOLE)
     print(f"{states} states, {world.checks:,} continuations")
 
-
-# -- exhaustively, without servers ----------------------------------------------------------------
 
 ADDRESSES = ("https://a.example", "https://b.example")
 

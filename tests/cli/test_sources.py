@@ -135,9 +135,6 @@ def test_new_provider_or_address(
     assert webhook["options"] == ({"environment": "e"} if source is SAME else {})
 
 
-# -- registering ----------------------------------------------------------------------------------
-
-
 def test_register_with_unleash(
     rig: Rig, unleash: UnleashSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,9 +195,6 @@ def test_register_fails(
     assert "by hand" in done.err
     assert rig.parameter("webhooks/u")["secrets"][0] in done.out
     assert rig.requests() == ["u"]
-
-
-# -- listing, removing ----------------------------------------------------------------------------
 
 
 def test_list_reads_no_secret(rig: Rig) -> None:
@@ -270,9 +264,6 @@ def test_forget_what_cannot_be_removed(rig: Rig, prod: LaunchDarklySimulator) ->
     done = rig.json(*remove, "--purge")
     assert (done["tombstone"], done["purged"], rig.parameters()) == (None, False, set())
     assert rig.run(*remove).code == 3
-
-
-# -- manual steps and prompts ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", providers.names())

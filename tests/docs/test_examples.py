@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
+from simulators.launchdarkly_flags import new_flag
 from storesync import providers
 from storesync.config import Sources, WebhookConfigs
 from storesync.retry import SystemClock
+from tests.build.tooling import run
 from tests.docs.pages import REPOSITORY, Block, all_pages, blocks, read
 
 if TYPE_CHECKING:
@@ -21,25 +22,13 @@ if TYPE_CHECKING:
 
     from local.stand_in import StandIn
 
-FLAGS = {
-    "flagValues": {"new-checkout": True, "button-color": "green"},
-    "flags": {
-        "beta": {
-            "key": "beta",
-            "version": 3,
-            "on": True,
-            "variations": [False, True],
-            "fallthrough": {"variation": 0},
-            "rules": [
-                {
-                    "id": "pro",
-                    "variation": 1,
-                    "clauses": [{"attribute": "plan", "op": "in", "values": ["pro"]}],
-                }
-            ],
-        }
-    },
+CLAUSE = {"attribute": "plan", "op": "in", "values": ["pro"]}
+BETA = {
+    **new_flag("beta"),
+    "variations": [False, True],
+    "rules": [{"id": "pro", "variation": 1, "clauses": [CLAUSE]}],
 }
+FLAGS = {"flagValues": {"new-checkout": True, "button-color": "green"}, "flags": {"beta": BETA}}
 """The flags that the examples read."""
 ASSERTIONS = {
     "README.md": """
@@ -64,21 +53,15 @@ def test_python_blocks_run(page: str, tmp_path: Path) -> None:
     flags = tmp_path / "flags.json"
     flags.write_text(json.dumps(FLAGS))
     code = "\n".join(f"# {block.place}\n{block.text}" for block in python(page))
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code + ASSERTIONS.get(page, "")],
-        cwd=tmp_path,
-        env={
-            "PATH": os.defpath,
-            "PYTHONPATH": str(REPOSITORY / "src"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "FLAGSTORE_FILE": str(flags),
-            "FLAGSTORE_SOURCE": "prod",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{page}\n{done.stdout}{done.stderr}"
+    environment = {
+        "PATH": os.defpath,
+        "PYTHONPATH": str(REPOSITORY / "src"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "FLAGSTORE_FILE": str(flags),
+        "FLAGSTORE_SOURCE": "prod",
+    }
+    command = (sys.executable, "-W", "error", "-c", code + ASSERTIONS.get(page, ""))
+    run(*command, cwd=tmp_path, environment=environment)
 
 
 def test_page_tests_pass(tmp_path: Path) -> None:
@@ -88,17 +71,14 @@ def test_page_tests_pass(tmp_path: Path) -> None:
     for block in others:
         name = "flags.json" if block.kind == "json" else f"test_{block.line}.py"
         (tmp_path / name).write_text(block.text)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "flagstore.pytest_plugin"],
-        cwd=tmp_path,
-        env={
-            "PATH": os.defpath,
-            "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{tmp_path}",
-            "FLAGSTORE_FILE": str(tmp_path / "flags.json"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
+    environment = {
+        "PATH": os.defpath,
+        "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{tmp_path}",
+        "FLAGSTORE_FILE": str(tmp_path / "flags.json"),
+    }
+    plugin = ("-c", os.devnull, "-p", "flagstore.pytest_plugin")
+    done = run(
+        *(sys.executable, "-m", "pytest", "-q", *plugin), cwd=tmp_path, environment=environment
     )
     assert f"{read('docs/testing.md').count('def test_')} passed" in done.stdout, done.stdout
 
@@ -120,9 +100,7 @@ def test_put_parameter_commands_create_sources(aws: StandIn, page: str, tmp_path
     program.write_text(AWS)
     program.chmod(0o755)
     script = "\n".join(block.text for block in BLOCKS if block.page == page)
-    subprocess.run(
-        ["/bin/bash", "-euc", script], cwd=tmp_path, env={"PATH": str(tmp_path)}, check=True
-    )
+    run("/bin/bash", "-euc", script, cwd=tmp_path, environment={"PATH": str(tmp_path)})
     prefix, client = f"/{uuid.uuid4().hex}", aws.client("ssm")
     names: dict[str, set[str]] = {"sources": set(), "credentials": set(), "webhooks": set()}
     for options in map(json.loads, (tmp_path / "put.jsonl").read_text().splitlines()):

@@ -65,9 +65,6 @@ def run(python: str, code: str, environment: dict[str, str]) -> list[str]:
     return done.stdout.splitlines()
 
 
-# -- Handlers --------------------------------------------------------------------------------------
-
-
 def launchdarkly() -> dict[str, Any]:
     """Return the flags as LaunchDarkly's data files have them."""
     clause = {"contextKind": "user", "attribute": "plan", "op": "in", "values": ["pro"]}
@@ -193,9 +190,6 @@ def test_handlers_agree(title: str, tmp_path: Path) -> None:
     assert [(each["new"], each["color"]) for each in expected] == [(True, "green"), (False, "red")]
     ours = {"FLAGSTORE_FILE": str(tmp_path / "flags.json"), "FLAGSTORE_SOURCE": "prod"}
     assert json.loads(run(sys.executable, after + RUN, ours)[-1]) == expected
-
-
-# -- Comparisons -----------------------------------------------------------------------------------
 
 
 def compared(name: str, environment: dict[str, str], *, sdks: bool = False) -> list[str]:
