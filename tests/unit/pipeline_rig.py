@@ -43,7 +43,6 @@ class Recording(ModelProvider):
         return super().fetch(source, http, etag, unmet=unmet)
 
     def within(self, total_s: float) -> NoHttp:
-        """Note the time; stands for the HTTP client."""
         self.given.append(total_s)
         return NoHttp()
 
@@ -101,7 +100,6 @@ class Rig:
         return [step for step in self.steps if step in WRITES]
 
     def state(self) -> SourceState:
-        """Return the source state."""
         return SourceState.from_record(self.records.get(state_key("prod"), {}))
 
     def update(self, key: Key, **values: Any) -> None:
@@ -110,7 +108,6 @@ class Rig:
         self.records[key] = {name: value for name, value in record.items() if value is not None}
 
     def damage(self) -> None:
-        """Damage the snapshot record."""
         self.update(snapshot_key("prod"), body=b"other")
 
     def data(self) -> dict[Key, Record]:
@@ -127,7 +124,6 @@ class Rig:
         return {key: snapshot[key] for key in snapshot}
 
     def rows(self) -> dict[str, Any]:
-        """Return the rows' items."""
         return {
             key.key: json.loads(str(record["item"]))
             for key, record in self.records.items()

@@ -43,7 +43,6 @@ def role(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.fixture
 def server() -> Iterator[AppConfigSimulator]:
-    """Run an AppConfig with a few flags."""
     with AppConfigSimulator(*rich_flags(4)) as running:
         yield running
 
@@ -55,12 +54,10 @@ def source(server: AppConfigSimulator, **options: str) -> Source:
 
 
 def fetch(server: AppConfigSimulator, etag: str = "", **options: str) -> FetchResult:
-    """Fetch once."""
     return PROVIDER.fetch(source(server, **options), HttpClient(), etag)
 
 
 def set_of(server: AppConfigSimulator, **options: str) -> FlagSet:
-    """Fetch a whole set."""
     flag_set = fetch(server, **options).flag_set
     assert flag_set
     return flag_set
@@ -73,7 +70,6 @@ def limit(flag_set: FlagSet) -> int:
 
 
 def numbered(number: int) -> dict[str, Any]:
-    """Return a document that differs from others by a number."""
     value = {"enabled": True, "limit": number}
     return document({"flag": value}, {"flag": appconfig_flags.definition()})
 

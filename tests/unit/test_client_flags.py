@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 def launchdarkly(**values: Any) -> dict[str, Any]:
-    """Return flags with these values."""
     off = {"on": False, "offVariation": 0}
     new = launchdarkly_flags.new_flag
     return {key: new(key) | off | {"variations": [value]} for key, value in values.items()}

@@ -42,12 +42,10 @@ ITEMS = st.dictionaries(TEXTS, JSON, max_size=8)
 
 
 def opened(encoded: Encoded) -> Body:
-    """Open an encoded flag set."""
     return Body(encoded.index_data, encoded.index_digest, encoded.blocks)
 
 
 def get(body: Body, section: str, key: str) -> Any:
-    """Return one item, decoded; None if it is not there."""
     text = body.text(section, key)
     return None if text is None else json.loads(text)
 

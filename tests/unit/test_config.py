@@ -80,7 +80,6 @@ def parse(*parameters: object) -> Any:
 
 
 def problems(*parameters: object) -> list[str]:
-    """Return the problems of a source's two parameters (or of a webhook's one)."""
     with pytest.raises(ConfigurationError) as caught:
         parse(*parameters)
     assert KEY not in str(caught.value)

@@ -24,12 +24,10 @@ class Color(enum.StrEnum):
 
 
 def plain(value: Any) -> tuple[str, Evaluation]:
-    """Return a variation of LaunchDarkly's."""
     return "launchdarkly", Evaluation(value, 0)
 
 
 def split(treatment: str, config: str | None = None) -> tuple[str, Evaluation]:
-    """Return a treatment."""
     return "split", Evaluation(treatment, treatment, config=config)
 
 

@@ -31,7 +31,6 @@ class Endpoint(ScriptedServer):
         self.clock = clock
 
     def keys(self, _connection: Connection) -> bytes:
-        """Return the next keys."""
         expires = time.gmtime(self.clock.now() + HOUR_S)
         keys = {
             "AccessKeyId": f"AKID{len(self.requests)}",
@@ -42,30 +41,25 @@ class Endpoint(ScriptedServer):
         return http_response(200, json.dumps(keys).encode())
 
     def tokens(self) -> list[str]:
-        """Return the token of each call."""
         return [request.headers.get("authorization", "") for request in self.requests]
 
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Give a clock that only the test moves."""
     return FakeClock()
 
 
 @pytest.fixture
 def endpoint(clock: FakeClock) -> Iterator[Endpoint]:
-    """Run an endpoint."""
     with Endpoint(clock) as server:
         yield server
 
 
 def keys_of(endpoint: Endpoint, **environ: str) -> ContainerKeys:
-    """Return keys from an endpoint."""
     return ContainerKeys(f"{endpoint.uri}/2021-04-23/credentials", environ, endpoint.clock.now)
 
 
 def soon() -> float:
-    """Return a deadline."""
     return time.monotonic() + 2
 
 

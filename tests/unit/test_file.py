@@ -40,13 +40,11 @@ OURS = {
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Give a clock that only the test moves."""
     return FakeClock()
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Give a file with an exported snapshot."""
     path = tmp_path / "flags.json"
     path.write_text(json.dumps(OURS))
     return path
@@ -54,8 +52,6 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(tmp_path: Path, clock: FakeClock) -> Opened:
-    """Write a file, and give a client of it."""
-
     def write(content: str | bytes | None, name: str = "flags.json") -> Client:
         path = tmp_path / name
         if content is not None:

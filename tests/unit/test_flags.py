@@ -29,7 +29,6 @@ FLAGS = {
 
 
 def flags_of(**known: Any) -> StubFlags:
-    """Return flags with this state."""
     return StubFlags(known.pop("engine", StubEngine(FLAGS)), "", **known)
 
 

@@ -16,12 +16,10 @@ DIGEST = "5f3c" * 16
 
 
 def numbered(count: int, start: int = 0, prefix: str = "flag") -> dict[str, Any]:
-    """Return this many flags."""
     return {f"{prefix}-{number:03d}": number for number in range(start, start + count)}
 
 
 def flag_set(flags: dict[str, Any], **segments: list[str]) -> FlagSet:
-    """Return a set with these flags and segments, which are lists of names."""
     return FlagSet("model", {"flags": flags, "segments": segments})
 
 

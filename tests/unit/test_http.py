@@ -38,7 +38,6 @@ def server() -> Iterator[LaunchDarklySimulator]:
 
 @pytest.fixture(autouse=True)
 def no_thread_stays(server: LaunchDarklySimulator) -> Iterator[None]:
-    """Check after every test that no exchange is left."""
     server.faults.clear()
     server.requests.clear()
     yield
@@ -46,7 +45,6 @@ def no_thread_stays(server: LaunchDarklySimulator) -> Iterator[None]:
 
 
 def lingering(within_s: float) -> list[threading.Thread]:
-    """Return the threads of exchanges that do not end in time."""
     end = time.monotonic() + within_s
     while threads := [t for t in threading.enumerate() if t.name.startswith("GET ")]:
         if time.monotonic() > end:

@@ -50,7 +50,6 @@ class Rig:
         self.flags, self.store = self.reader()
 
     def sync(self, seconds: float = 10, allow_shrink: str = "") -> Report:
-        """Run one sync some seconds later."""
         self.clock.advance(seconds)
         self.provider.revision += 1
         self.written.clear()
@@ -70,7 +69,6 @@ class Rig:
         return Client("prod", store=store, replicas=1, **clocks, **options), store  # type: ignore[arg-type] # one option
 
     def read(self, key: str = "big") -> Any:
-        """Return a segment as a fresh reader sees it."""
         return self.reader()[0].snapshot().item("segments", key)
 
     def chunks(self) -> dict[Key, bool]:
@@ -79,7 +77,6 @@ class Rig:
         return {key: "expires_at" in self.records[key] for key in found}
 
     def lose_chunks(self) -> None:
-        """Remove all chunks from the store."""
         for key in self.chunks():
             del self.records[key]
 

@@ -20,20 +20,17 @@ HERE = "proj/shop:env/production"
 
 
 def required_by(body: Any, **options: str) -> tuple[str, ...] | None:
-    """Return the revisions that a body requires."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     webhook = WebhookConfig("prod", "launchdarkly", "signature", (Secret("s"),), options=options)
     return PROVIDER.webhook_event(WebhookRequest({}, raw), webhook).required
 
 
 def touching(*resources: Any, kind: Any = "flag", action: str = "updateOn") -> dict[str, Any]:
-    """Build an entry that touches these resources."""
     accesses = [{"action": action, "resource": resource} for resource in resources]
     return {"kind": kind, "accesses": accesses, "target": {"resources": list(resources)}}
 
 
 def changed() -> dict[str, Any]:
-    """Build the entry of a flag's change to version 8."""
     after = {**new_flag("dark-mode"), "version": 8}
     return audit_entry("flag", "dark-mode", "updateOn", after=after)
 

@@ -47,7 +47,6 @@ PREFIX = "000000000007/0123456789abcdef/"
 
 
 def response(status: int, document: Any) -> bytes:
-    """Return a response."""
     return http_response(status, json.dumps(document).encode())
 
 
@@ -62,7 +61,6 @@ HANG = late(30, FOUND)
 
 
 def drip(connection: Connection) -> None:
-    """Send the body byte by byte, slowly."""
     connection.send(http_response(200, b"{", length=1_000))
     while not connection.server.ending.wait(0.05):
         connection.send(b" ")
@@ -70,30 +68,25 @@ def drip(connection: Connection) -> None:
 
 @pytest.fixture
 def table() -> Iterator[ScriptedServer]:
-    """Run a server that plays DynamoDB."""
     with ScriptedServer(FOUND) as server:
         yield server
 
 
 @pytest.fixture
 def reader(table: ScriptedServer) -> Iterator[DynamoDBReader]:
-    """Return a reader of that server."""
     with closing(DynamoDBReader("flags", LeanTransport("eu-west-1", table.uri, ENVIRON))) as made:
         yield made
 
 
 def soon(seconds: float = 5.0) -> float:
-    """Return a deadline."""
     return time.monotonic() + seconds
 
 
 def read(reader: DynamoDBReader, seconds: float = 5.0) -> Record | None:
-    """Read one record within this many seconds."""
     return reader.read(KEY, consistent=False, deadline=soon(seconds))
 
 
 def payloads(table: ScriptedServer) -> list[Any]:
-    """Return what was asked."""
     return [json.loads(request.body) for request in table.requests]
 
 

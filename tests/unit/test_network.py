@@ -40,7 +40,6 @@ KEY = Key("prod:$snapshot", "1")
 
 
 def soon(seconds: float = 5.0) -> float:
-    """Return a deadline."""
     return time.monotonic() + seconds
 
 
@@ -67,7 +66,6 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Roots:
 
 
 def serving(certificate: trustme.LeafCert) -> ScriptedServer:
-    """Return a server of https with a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     return ScriptedServer(http_response(200, b"{}"), tls=context)
@@ -162,7 +160,6 @@ class NameServer:
         self.error: OSError | None = None
 
     def getaddrinfo(self, *_: object, **__: object) -> list[Any]:
-        """Respond once it may."""
         self.asked += 1
         self.responses.wait(60)
         if self.error:
@@ -185,7 +182,6 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
 
 
 def connect(seconds: float) -> None:
-    """Connect to a name, without a request."""
     network.connect("store.example", 443, soon(seconds)).close()
 
 

@@ -100,7 +100,6 @@ class Stage(Rig):
         return [next(d for event, d, _ in recorded if event is required) for required in events]
 
     def ready(self, domain: str = "shop") -> OpenFeatureClient:
-        """Register the provider, and wait until it is ready."""
         api.set_provider_and_wait(self.provider, domain)
         client = self.listen(api.get_client(domain))
         self.wait_for(ProviderEvent.PROVIDER_READY)
@@ -108,20 +107,17 @@ class Stage(Rig):
         return client
 
     def expire(self) -> None:
-        """Let the TTL pass."""
         self.advance(EXPIRED_S)
 
 
 @pytest.fixture(autouse=True)
 def nothing_registered() -> Iterator[None]:
-    """Leave no provider, handler or context behind."""
     yield
     api.shutdown()
 
 
 @pytest.fixture
 def stage() -> Stage:
-    """Give a store with flags, and nothing read yet."""
     return Stage(FLAGS)
 
 

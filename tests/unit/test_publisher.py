@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flagstore import keys
@@ -42,8 +42,6 @@ from storesync.store import record_bytes
 from unit.pipeline_rig import HOUR_S, large
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from flagstore.keys import Record
 
 
@@ -59,7 +57,6 @@ class Rig:
         self.published = PublishedReader("prod", self.store)
 
     def next_check(self) -> Check:
-        """Take a fencing token for a check that starts now."""
         now = self.clock.now()
         return Check(*self.store.next_token("prod", int(now)), int(now * 1000), "", 0)
 
@@ -70,7 +67,6 @@ class Rig:
         check: Check | None = None,
         step: Any = None,
     ) -> int:
-        """Publish these flags and return the fencing token."""
         check = check or self.next_check()
         flag_set = FlagSet("model", {"flags": flags})
         store = MemoryStore(self.records, step or self.steps.append)
@@ -80,12 +76,10 @@ class Rig:
         return check.token
 
     def pending_record(self, token: int) -> Record | None:
-        """Return the record that announces a token's chunks."""
         announced = self.store.scan(keys.pending_namespace("prod"), f"{token:012d}/")
         return next(announced, None)
 
     def publication(self) -> Publication:
-        """Return the published set."""
         return self.store.state("prod").publication
 
     def expiries(self, token: int) -> set[Any]:
@@ -237,7 +231,6 @@ def test_newer_snapshot_is_not_damage() -> None:
 
 
 def dying_at(number: int) -> Any:
-    """Return a step that dies before its n-th write."""
     count = 0
 
     def step(name: str) -> None:
@@ -247,25 +240,6 @@ def dying_at(number: int) -> Any:
             raise KeyboardInterrupt
 
     return step
-
-
-def test_large_body_is_stored_in_chunks() -> None:
-    """Chunks are announced first, written next, named last, and read back whole."""
-    rig = Rig()
-    flags = large(1)
-    token = rig.publish(flags)
-    chunks = chunks_of(rig.records, token)
-    assert len(chunks) >= 2
-    assert rig.steps == ["next_token", "put", *["put"] * len(chunks), "publish"]
-    snapshot = SnapshotRecord.from_record(rig.records[snapshot_key("prod")])
-    prefix = keys.chunks_prefix(token, snapshot.index_digest)
-    assert (snapshot.body, snapshot.stored_chunks()) == (b"", (prefix, len(chunks)))
-    announced = rig.pending_record(token)
-    assert announced is not None
-    assert json.loads(str(announced["chunks"])) == {prefix: len(chunks)}
-    stored = rig.published.current(token)
-    assert stored is not None
-    assert stored.sections["flags"] == dict(sorted(flags.items()))
 
 
 def test_unnamed_chunks_expire_a_day_later() -> None:
@@ -351,21 +325,3 @@ def test_nothing_expires_while_a_kept_version_is_damaged(damage: dict[str, Any])
     with pytest.raises(CorruptStoreError):
         rig.publisher.expire_chunks(rig.publication())
     assert rig.expiries(7) == {None}
-
-
-LARGE = {seed: large(seed) for seed in (1, 2, 3)}
-
-
-@settings(max_examples=10)
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, DAY_MS // 1000)), max_size=12))
-def test_current_and_kept_chunks_never_expire(steps: Sequence[tuple[int, int]]) -> None:
-    """Large and small bodies in any order, at any pace."""
-    rig = Rig()
-    for seed, seconds in steps:
-        rig.clock.advance(seconds)
-        token = rig.publish(LARGE[seed] if seed else {"a": seconds})
-        rig.publisher.expire_chunks(rig.publication())
-        for version in rig.store.state("prod").versions():
-            prefix, _ = rig.published.version(version.token).record.stored_chunks()
-            assert not prefix or rig.expiries(int(prefix[:12])) == {None}
-        assert rig.published.current(token) is not None

@@ -32,7 +32,6 @@ RECORD = {"token": 7, "provider": "model", "body": b"\x00\r\n\xff", "digest": ""
 
 
 def reply(*parts: bytes) -> bytes:
-    """Write an array of strings."""
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts)
 
 
@@ -41,7 +40,6 @@ OK = b"+OK\r\n"
 
 
 def to(port: int, login: str = "", database: int = 0) -> RedisReader:
-    """Return a reader of a port on this machine."""
     address = parse_url(f"redis://{login}127.0.0.1:{port}/{database}")
     assert address
     return RedisReader(address)
@@ -49,25 +47,21 @@ def to(port: int, login: str = "", database: int = 0) -> RedisReader:
 
 @pytest.fixture
 def played() -> Iterator[ScriptedServer]:
-    """Give a server that plays Redis."""
     with ScriptedServer(HEAD, http=False) as server:
         yield server
 
 
 @pytest.fixture
 def reader(played: ScriptedServer) -> Iterator[RedisReader]:
-    """Give a reader to it, without login."""
     with closing(to(played.port)) as reader:
         yield reader
 
 
 def received(played: ScriptedServer) -> list[bytes]:
-    """Return each batch of bytes that came."""
     return [request.body for request in played.requests]
 
 
 def read(reader: RedisReader, seconds: float = 2.0) -> Any:
-    """Read one record."""
     deadline = time.monotonic() + seconds
     return reader.read(KEY, consistent=False, deadline=deadline)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore import keys
-from flagstore.keys import history_key, snapshot_key, state_key
+from flagstore.keys import history_key, snapshot_key
 from simulators.memory_store import MemoryStore
 from simulators.provider import SOURCE
 from storesync.errors import ConditionFailedError, CorruptStoreError, NotKeptError, NotSettledError
@@ -39,21 +39,17 @@ class Operator(Rig):
     def roll_back(
         self, *, seconds: float = HOUR_S, to: int = 0, store: MemoryStore | None = None, **more: Any
     ) -> Report:
-        """Roll back to a version, or the first one, pinned for so long."""
         until = int((self.clock.now() + seconds) * 1000)
         store, to = store or self.store(), to or self.tokens[0]
         return roll_back(SOURCE, store, self.clock, to=to, pinned_until=until, **more)
 
     def unpin(self, store: MemoryStore | None = None) -> bool:
-        """End the pin."""
         return unpin("prod", store or self.store(), self.clock)
 
     def remove(self, *, purge: bool = False) -> int:
-        """Remove the source."""
         return mark_removed("prod", self.store(), self.clock, purge=purge)
 
     def restore(self, store: MemoryStore | None = None) -> bool:
-        """Restore the source."""
         return restore_source("prod", store or self.store())
 
 
@@ -79,17 +75,6 @@ def test_rollback_publishes_an_old_version() -> None:
     assert changes["changed"] == ["flags/a"]
     rig.roll_back(to=rig.tokens[1])  # while pinned
     assert rig.read() == {"a": 2}
-
-
-def test_pin_of_a_rollback_ends() -> None:
-    """Then the next check publishes the provider's set."""
-    rig = Operator({"a": 1}, {"a": 2})
-    rig.roll_back()
-    rig.clock.advance(HOUR_S - 1)
-    assert rig.sync().outcome == "pinned"
-    rig.clock.advance(1)
-    assert rig.sync().outcome == "published"
-    assert rig.read() == rig.rows() == {"a": 2}
 
 
 def test_rollback_writes_all_replicas_and_removes_others() -> None:
@@ -124,7 +109,6 @@ def test_damaged_snapshot_can_be_rolled_back() -> None:
 
 
 def short_rollback(rig: Operator) -> None:
-    """Roll back for some seconds, after which another check completes."""
     rig.roll_back(seconds=10)
     rig.clock.advance(11)
     rig.sync()
@@ -207,21 +191,6 @@ def test_removed_source_stays_removed() -> None:
     with pytest.raises(NotKeptError, match="'prod' has been removed"):
         rig.roll_back(store=rig.store(once(rig.remove, "publish")))
     assert rig.state().pinned == FOREVER_MS
-
-
-def test_purge_keeps_only_the_source_state() -> None:
-    """Its tombstone, also of a source that never synced; a warm reader keeps its flags."""
-    rig = Operator(large(1), {**large(1), "a": 1})
-    warm = rig.client()
-    assert warm["a"] == 1
-    token = rig.remove(purge=True)
-    assert set(rig.records) == {state_key("prod")}
-    assert warm["a"] == 1
-    assert warm.info().stale
-    assert (rig.state().token, rig.state().published) == (token, 0)
-    rig = Operator()
-    rig.remove(purge=True)
-    assert rig.sync().outcome == "pinned"
 
 
 def test_restored_source_has_the_nonce_of_its_token() -> None:

@@ -36,7 +36,6 @@ KNOWN = Changes(changed=("flags/a",))
 
 
 def launchdarkly(flags: dict[str, int], segments: dict[str, int] | None = None) -> FlagSet:
-    """Return a set of LaunchDarkly's, key → version."""
     sections = {"flags": flags, "segments": segments or {}}
     return FlagSet(
         "launchdarkly",
@@ -48,26 +47,22 @@ def launchdarkly(flags: dict[str, int], segments: dict[str, int] | None = None) 
 
 
 def unleash(flags: Mapping[str, Any] | None = None, **more: Any) -> FlagSet:
-    """Return a set of Unleash's, with one segment."""
     flags = {**(flags or {}), **more}
     return FlagSet("unleash", {"flags": flags, "segments": {"1": {"id": 1}}}, {"version": 2}, 5)
 
 
 def split(flags: Mapping[str, Any], *members: Any) -> FlagSet:
-    """Return a set of Split's, with one segment."""
     segments = {"m": {"name": "m", "keys": list(members)}}
     return FlagSet("split", {"rule_based_segments": {}, "segments": segments, "flags": flags})
 
 
 def table(plan: rows.RowPlan, present: dict[Key, Any] | None = None) -> dict[Key, Any]:
-    """Return the table after all writes of a plan."""
     store = MemoryStore(dict(present or {}))
     store.commit("prod", Condition(), {}, plan.writes)
     return store.records
 
 
 def whole(new: FlagSet, present: dict[Key, Any] | None = None, token: int = 7) -> rows.RowPlan:
-    """Plan against all that is there."""
     return rows.plan_whole("prod", new, present or {}, token)
 
 
@@ -211,7 +206,6 @@ def test_row_with_a_fractional_version_is_rewritten() -> None:
 
 
 def source(provider: str = "unleash", **options: Any) -> Source:
-    """Return a source."""
     return Source("prod", provider, "https://x.example", Secret("k"), **options)
 
 
@@ -222,23 +216,19 @@ class Rig:
         self.store = MemoryStore()
 
     def follow(self, new: FlagSet, changed: Changes | None = None, **options: Any) -> rows.RowPlan:
-        """Write the rows of one publication."""
         plan = rows.plan(source(new.provider, **options), new, changed, self.store, 7)
         self.store.commit("prod", Condition(), {}, plan.writes)
         return plan
 
     def keys(self) -> set[str]:
-        """Return the stored keys."""
         return {"/".join(key) for key in self.store.records}
 
     def item(self, key: Key) -> Any:
-        """Return the content of a row."""
         return json.loads(str(self.store.records[key]["item"]))
 
 
 @pytest.fixture
 def rig() -> Rig:
-    """Give an empty store."""
     return Rig()
 
 

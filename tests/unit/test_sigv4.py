@@ -19,12 +19,10 @@ VALUES = string.ascii_letters + string.digits + " \t;,=/.\"'()-_:"
 
 
 def text(rng: random.Random, alphabet: str, low: int, high: int) -> str:
-    """Return a random text."""
     return "".join(rng.choices(alphabet, k=rng.randint(low, high)))
 
 
 def request(rng: random.Random) -> dict[str, Any]:
-    """Return the arguments of a random request for DynamoDB."""
     region = rng.choice(["us-east-1", "cn-north-1", "us-gov-west-1", "local"])
     moment = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=rng.randrange(10**9))
     headers = {"x-amz-target": f"DynamoDB_20120810.{rng.choice(['GetItem', 'Query'])}"}

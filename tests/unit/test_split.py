@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,18 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from data import needed
-from flagstore.keys import Key
 from simulators.canned import Canned
-from simulators.memory_store import MemoryStore
-from simulators.split import SplitSimulator, event, new_flag, rich_flags
+from simulators.split import event, new_flag
 from simulators.split_flags import in_segment, matcher, new_rule_based, rollout, rule
 from storesync import errors
-from storesync.http import HttpClient
-from storesync.model import FlagSet, Secret, Source, SyncRequest, WebhookConfig, WebhookRequest
-from storesync.pipeline import Sync
+from storesync.model import FlagSet, Secret, Source, WebhookConfig, WebhookRequest
 from storesync.providers import split_api
 from storesync.providers.split import Split
-from storesync.retry import Deadline, SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,19 +49,16 @@ def test_required_revision(fields: Any, options: Any, required: Any) -> None:
 
 
 def source(**options: str) -> Source:
-    """Build a source."""
     return Source("prod", "split", "", Secret("an-sdk-key"), options)
 
 
 def fetch(client: Canned, **options: str) -> FlagSet:
-    """Fetch from canned responses."""
     response = PROVIDER.fetch(source(**options), client, "")  # type: ignore[arg-type]
     assert response.flag_set is not None
     return response.flag_set
 
 
 def changes(ff: Any, rbs: Any = None) -> dict[str, Any]:
-    """Build a response of one page."""
     parts = {"ff": ff, "rbs": rbs}
     return {
         name: {"d": part, "s": 7, "t": 7} if isinstance(part, list) else part
@@ -91,12 +82,10 @@ def serving(
 
 
 def flag(name: str = "a", **fields: Any) -> dict[str, Any]:
-    """Build a flag."""
     return {**new_flag(name), **fields}
 
 
 def using(*segments: str) -> dict[str, Any]:
-    """Build a response of one flag that refers to segments."""
     return changes([flag(conditions=[rule(*map(in_segment, segments), label="", on=100)])])
 
 
@@ -372,37 +361,6 @@ def test_refusals(path: str, status: int, error: Any, match: str) -> None:
         fetch(client)
     assert not refused.value.retryable
     assert len(str(refused.value)) < 250
-
-
-def test_sync_bypasses_lagging_cdn() -> None:
-    """The second attempt of a sync bypasses the CDN, so the change is published at once."""
-    records: dict[Key, Any] = {}
-    with SplitSimulator(*rich_flags(20)) as server:
-        asked = Source(
-            "prod", "split", server.url, Secret(server.sdk_key), rows=True, allow_http=True
-        )
-
-        def sync(*required: str) -> Any:
-            deadline = Deadline(SystemClock(), random.Random(1), 30)
-            store = MemoryStore(records)
-            pipeline = Sync(asked, PROVIDER, store, http=HttpClient(), deadline=deadline)
-            return pipeline.run([SyncRequest("prod", required, 1, "schedule")])
-
-        assert sync().outcome == "published"
-        assert sync().outcome == "unchanged"
-        server.lag(requests=100)
-        name = next(iter(server.flags()))
-        number = server.set_flag(name, conditions=[rollout(on=1, off=99)])
-        server.requests.clear()
-        report = sync(f"change/{number}")
-    assert (report.outcome, report.fetches, report.behind) == ("published", 2, False)
-    assert report.changes.changed == (f"flags/{name}",)
-    bypassing = [f"till={number}" in request.path for request in server.requests]
-    assert bypassing[:2] == [False, False]
-    assert any(bypassing)
-    assert json.loads(records[Key("prod:flags", name)]["item"]) == server.flags()[name]
-    assert Key("prod:rule_based_segments", "insiders") in records
-    assert Key("prod:segments", "blocked") in records
 
 
 @pytest.mark.parametrize(

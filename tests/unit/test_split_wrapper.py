@@ -37,7 +37,6 @@ class WrapperRig(Rig):
 
 @pytest.fixture
 def rig() -> WrapperRig:
-    """Give a source with three flags."""
     rig = WrapperRig()
     sets = {"a": ["x", "y"], "b": ["x"], "till": []}
     rig.publish_flags(*({**new_flag(name), "sets": named} for name, named in sets.items()))

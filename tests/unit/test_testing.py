@@ -21,7 +21,6 @@ pytest_plugins = ["flagstore.pytest_plugin"]
 
 
 def nothing_published(**options: bool) -> Client:
-    """Return a client with an empty store."""
     clock = FakeClock()
     store = RecordsReader({}, clock)
     return Client("prod", store=store, clock=clock.now, monotonic=clock.monotonic, **options)  # type: ignore[arg-type] # one option

@@ -67,7 +67,6 @@ def test_secret_with_bearer() -> None:
 
 
 def required_by(body: Any, **options: str) -> tuple[str, ...] | None:
-    """Return the revisions that a body requires."""
     webhook = WebhookConfig("prod", "unleash", "url", (Secret(SECRET),), options=options)
     raw = json.dumps(body).encode()
     return PROVIDER.webhook_event(WebhookRequest({}, raw), webhook).required
@@ -124,7 +123,6 @@ def test_invalid_revision(number: Any) -> None:
 
 
 def fetch(document: Any, base_url: str = "http://unleash", **options: str) -> FlagSet:
-    """Fetch a document."""
     source = Source("prod", "unleash", base_url, Secret("*:p.1"), options, allow_http=True)
     http: Any = Canned(lambda *_: document)
     flag_set = PROVIDER.fetch(source, http, "").flag_set
@@ -133,7 +131,6 @@ def fetch(document: Any, base_url: str = "http://unleash", **options: str) -> Fl
 
 
 def document(**parts: Any) -> dict[str, Any]:
-    """Build a small good document."""
     meta = {"revisionId": 7, "etag": '"a1:7:v1"', "queryHash": "a1"}
     return {"version": 2, "features": [], "query": QUERY, "segments": [], "meta": meta} | parts
 
@@ -199,7 +196,6 @@ def test_token_of_another_environment_is_refused(query: Any, options: Any, match
 
 
 def strategies(*listed: Any) -> dict[str, Any]:
-    """Build a document of one feature with these strategies."""
     return document(features=[{**new_flag("a"), "strategies": list(listed)}])
 
 
@@ -244,7 +240,6 @@ def test_members() -> None:
 
 
 def publish(provider: str, sections: dict[str, dict[str, Any]], meta: dict[str, Any]) -> Snapshot:
-    """Publish a flag set, and return a reader's snapshot of it."""
     store = MemoryStore()
     token, seen = store.next_token("prod", 1)
     flag_set = FlagSet(provider, sections, meta)

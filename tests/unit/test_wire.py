@@ -32,7 +32,6 @@ class Wire:
 
     @property
     def host(self) -> str:
-        """Return its address."""
         return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def _serve(self) -> None:
@@ -52,7 +51,6 @@ class Wire:
                     time.sleep(0.001 if self.step else 0)
 
     def close(self) -> None:
-        """Stop."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
@@ -60,7 +58,6 @@ class Wire:
 
 @pytest.fixture
 def wire() -> Iterator[Wire]:
-    """Run one."""
     server = Wire()
     yield server
     server.close()
