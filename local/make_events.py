@@ -33,7 +33,6 @@ APPCONFIG_IDS = {
 APPCONFIG_DEPLOYMENT = 3
 """The deployment that the samples report."""
 UNLEASH_EVENT = 4711
-PROJECT = "shop"
 ENVIRONMENT = "production"
 SENT_AT_MS = 1_795_000_000_000
 ACCOUNT = "123456789012"
@@ -90,8 +89,6 @@ def _entry(
         action,
         number=number,
         date_ms=SENT_AT_MS,
-        project=PROJECT,
-        environment=ENVIRONMENT,
         **versions,
     )
     return compact(entry)
@@ -101,9 +98,7 @@ def _unleash_body(number: int, kind: str, flag: str) -> bytes:
     told = unleash.event(
         number,
         kind,
-        created_at="2026-11-18T11:06:40.000Z",
         flag=flag,
-        project="default",
         environment=ENVIRONMENT,
     )
     return compact(told)

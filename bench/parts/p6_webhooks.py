@@ -77,8 +77,6 @@ def _event(number: int) -> Any:
         "updateOn",
         number=number,
         date_ms=1_795_000_000_000 + number,
-        project="shop",
-        environment="production",
         before=flag,
         after=flag,
     )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import urllib3.util.connection
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.fault_table import ENDLESS, FAULTS
-from contract.fuzz import documents, mutations
 from simulators import faults
 from storesync import errors
 from storesync.http import HttpClient, HttpLimits
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from storesync.providers.base import Provider
 
 SECRET = Secret("sample-webhook-secret")
-PREVIOUS = Secret("previous-webhook-secret")
-STRANGERS = Secret("some-strangers-own-secret")
 CANARY = "canary-5d1c"
 LIMITS = HttpLimits(
     connect_s=30,
@@ -34,6 +32,22 @@ LIMITS = HttpLimits(
 )
 SHORT = replace(LIMITS, total_s=0.5)
 """For faults that only the deadline ends: without it their tests would."""
+
+
+def documents(sample: bytes) -> st.SearchStrategy[bytes]:
+    """Generate any JSON, or the sample with one value replaced."""
+    values = st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+        ),
+        max_leaves=8,
+    )
+    document = json.loads(sample)
+    replaced = st.builds(
+        lambda key, value: {**document, key: value}, st.sampled_from(sorted(document)), values
+    )
+    return st.one_of(values, replaced).map(lambda value: json.dumps(value).encode())
 
 
 class ProviderContract:
@@ -138,23 +152,6 @@ class ProviderContract:
 
     # -- verification ---------------------------------------------------------------------------
 
-    def test_every_active_secret(self) -> None:
-        """During a rotation, deliveries with either secret are accepted."""
-        for method in self.provider.methods:
-            for secret in (SECRET, PREVIOUS):
-                request = self.signed(self.sample, secret, method)
-                self.provider.verify(request, self.webhook(method, SECRET, PREVIOUS))
-
-    def test_replaced_secret(self) -> None:
-        """Once removed from the webhook config, a secret is not accepted; refusals quote none."""
-        for method in self.provider.methods:
-            for secret in (PREVIOUS, STRANGERS):
-                request = self.signed(self.sample, secret, method)
-                with pytest.raises(errors.SignatureError) as caught:
-                    self.provider.verify(request, self.webhook(method, SECRET))
-                for each in (secret, SECRET):
-                    assert each.reveal() not in str(caught.value)
-
     def test_missing_secret(self) -> None:
         """Neither nothing, nor an empty string, nor an empty secret is accepted."""
         empty = Secret("")
@@ -179,33 +176,6 @@ class ProviderContract:
         for option in self.options:
             other = self.webhook(**{**self.options, option: "another"})
             assert self.provider.webhook_event(request, other).required is None
-
-    def test_forged_webhooks(self) -> None:
-        """Mutated headers and bodies are refused, and raise no other error."""
-
-        def verified(request: WebhookRequest, webhook: WebhookConfig) -> bool:
-            try:
-                self.provider.verify(request, webhook)
-            except errors.SignatureError:
-                return False
-            return True
-
-        @settings(suppress_health_check=list(HealthCheck), database=None)
-        @given(st.data())
-        def fuzz(data: st.DataObject) -> None:
-            method = data.draw(st.sampled_from(self.provider.methods))
-            signer = data.draw(st.sampled_from([SECRET, STRANGERS]))
-            request = self.signed(self.sample, signer, method)
-            mutated, same = data.draw(mutations(request))
-            accepted = verified(mutated, self.webhook(method, SECRET))
-            assert accepted <= (signer == SECRET)
-            if method == "signature":
-                assert accepted <= (mutated.body == request.body)
-            if same:
-                assert accepted == (signer == SECRET)
-            self.provider.webhook_event(mutated, self.webhook(method, **self.options))
-
-        fuzz()
 
     def test_any_json(self) -> None:
         """A body of any shape is a sync request or an event that concerns no flags."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flagstore import Client
+from flagstore.stores.redis import RedisReader, parse_url
 from simulators import faults
 from simulators.deployment import (
     KEY,
@@ -21,11 +24,14 @@ from simulators.deployment import (
     sync_request,
 )
 from simulators.launchdarkly import LaunchDarklySimulator
+from simulators.split import SplitSimulator
+from simulators.split import rich_flags as split_flags
 from storesync import errors, providers, sync
 from storesync.sync import ERROR_CHARS
 
 if TYPE_CHECKING:
     from simulators.appconfig import AppConfigSimulator
+    from simulators.redis_server import Server
     from simulators.unleash import UnleashSimulator
 
 DOWN = 4
@@ -314,6 +320,25 @@ def test_schedule_isolates_sources(
     ]
     assert finished[-1] == "slow"
     assert followup(calls) == []
+
+
+@pytest.mark.usefixtures("without_a_queue")
+def test_each_source_has_its_provider_and_store(
+    both: Deployment, unleash: UnleashSimulator, redis_server: Server
+) -> None:
+    """One in DynamoDB, two in Redis; names that begin alike share nothing."""
+    with SplitSimulator(*split_flags(20), sdk_key=KEY) as split:
+        for name, server in {"prod-eu": unleash, "fme": split}.items():
+            provider = {"provider": "unleash" if server is unleash else "split"}
+            store = {"key": KEY, "base_url": server.url, "store_url": redis_server.url()}
+            both.put(f"sources/{name}", {**provider, "allow_http": True, "store": "redis"})
+            both.put(f"credentials/{name}", {**provider, **store})
+        outcomes = {each["outcome"] for each in invoke({"schedule": True})}
+    assert outcomes == {"published"}
+    for name, flags in {"prod-eu": unleash.flags(), "fme": split.flags()}.items():
+        with closing(RedisReader(parse_url(redis_server.url()))) as reader:
+            assert Client(name, store=reader).keys() == sorted(flags)
+        assert not any(item["namespace"]["S"].startswith(name) for item in both.items())
 
 
 def test_manual_sync(prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls) -> None:

@@ -35,10 +35,7 @@ def entry(kind: str = "flag", key: str = "new-checkout", **more: Any) -> bytes:
     """Write an audit log entry; a flag's reports that version 8 is on."""
     flag = {**new_flag(key), "version": 8}
     change = flag if kind == "flag" else None
-    named = {"project": "shop", "environment": "production"}
-    body = audit_entry(
-        kind, key, "updateOn", number=7, date_ms=0, before=change, after=change, **named
-    )
+    body = audit_entry(kind, key, "updateOn", number=7, date_ms=0, before=change, after=change)
     return compact({**body, "comment": BODY_CANARY, **more})
 
 
@@ -46,9 +43,7 @@ def enabled(environment: str | None = "production") -> bytes:
     body = unleash_event(
         4711,
         "feature-environment-enabled",
-        created_at="2026-11-18T11:06:40.000Z",
         flag="new-checkout",
-        project="default",
         environment=environment,
     )
     return compact({**body, "createdBy": BODY_CANARY})

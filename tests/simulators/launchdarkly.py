@@ -28,6 +28,7 @@ SIGNATURE_HEADER = "X-LD-Signature"
 """As its documentation has it, and not taken from the code that tests hold against it."""
 WEBHOOK_HEADERS = {"User-Agent": "LD-Integrations/1.0", "Content-Type": "application/json"}
 _TRIES = 2
+PROJECT, ENVIRONMENT = "shop", "production"
 _REST_FIELDS = (
     "on",
     "targets",
@@ -55,7 +56,7 @@ class LaunchDarklySimulator(ProviderServer):
     ) -> None:
         super().__init__()
         self.sdk_key = sdk_key
-        self.project, self.environment = "shop", "production"
+        self.project, self.environment = PROJECT, ENVIRONMENT
         self._webhook: tuple[str, str] | None = None
         self._numbers = itertools.count(1)
         self._flags = copy.deepcopy(dict(flags or {}))
@@ -155,13 +156,11 @@ def audit_entry(
     *,
     number: int = 1,
     date_ms: int = 1_795_000_000_000,
-    project: str = "shop",
-    environment: str = "production",
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    resource = f"proj/{project}:env/{environment}:{kind}/{key}"
-    site = f"/{project}/{environment}/{'features' if kind == 'flag' else 'segments'}/{key}"
+    resource = f"proj/{PROJECT}:env/{ENVIRONMENT}:{kind}/{key}"
+    site = f"/{PROJECT}/{ENVIRONMENT}/{'features' if kind == 'flag' else 'segments'}/{key}"
     links = {"self": _link(f"/api/v2/auditlog/{number:024x}"), "site": _link(site, "text/html")}
     entry: dict[str, Any] = {
         "_links": links,
@@ -177,13 +176,13 @@ def audit_entry(
         "target": {"_links": links, "name": key, "resources": [resource]},
     }
     if before is not None:
-        entry["previousVersion"] = _rest(kind, before, environment)
+        entry["previousVersion"] = _rest(kind, before)
     if after is not None:
-        entry["currentVersion"] = _rest(kind, after, environment)
+        entry["currentVersion"] = _rest(kind, after)
     return entry
 
 
-def _rest(kind: str, item: Mapping[str, Any], environment: str) -> dict[str, Any]:
+def _rest(kind: str, item: Mapping[str, Any]) -> dict[str, Any]:
     """Return an item in the form of the REST API, which differs from the SDKs' form."""
     if kind != "flag":
         return dict(item)
@@ -196,7 +195,7 @@ def _rest(kind: str, item: Mapping[str, Any], environment: str) -> dict[str, Any
         "variations": [{"value": value} for value in item["variations"]],
         "archived": archived,
         "tags": [],
-        "environments": {environment: one},
+        "environments": {ENVIRONMENT: one},
     }
 
 

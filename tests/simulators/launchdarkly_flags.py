@@ -58,13 +58,13 @@ def new_segment(key: str) -> dict[str, Any]:
     }
 
 
-def rich_flags(count: int, seed: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return *count* flags and three segments, the same ones for the same seed.
+def rich_flags(count: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return *count* flags and three segments, always the same ones.
 
     Among them: targets, rules with clauses, percentage rollouts, an experiment, segments,
     prerequisites, and values of every type.
     """
-    random = Random(seed)
+    random = Random(1)
     flags: dict[str, Any] = {}
     for number in range(count):
         key = f"{random.choice(_AREAS)}-{number:05d}"

@@ -57,15 +57,13 @@ def new_rule_based(name: str) -> dict[str, Any]:
     }
 
 
-def rich_flags(
-    count: int, seed: int = 1
-) -> tuple[dict[str, Any], dict[str, list[str]], dict[str, Any]]:
-    """Return *count* flags, three segments and two rule-based ones, the same for the same seed.
+def rich_flags(count: int) -> tuple[dict[str, Any], dict[str, list[str]], dict[str, Any]]:
+    """Return *count* flags, three segments and two rule-based ones, always the same.
 
     Among the flags: individual targets, rules, segments of both kinds, rollouts, dependencies,
     prerequisites, configurations and flag sets. Segments are lists of keys.
     """
-    random = Random(seed)
+    random = Random(1)
     flags: dict[str, Any] = {}
     for number in range(count):
         name = f"{random.choice(_TEAMS)}_feature-{number:05d}"

@@ -42,7 +42,7 @@ class UnleashSimulator(ProviderServer):
         super().__init__()
         self.sdk_key = token
         self.environment = "production"
-        self._webhook: tuple[str, dict[str, str]] | None = None
+        self._webhook: tuple[str, str] | None = None
         self._flags = copy.deepcopy(dict(flags or {}))
         self._segments = copy.deepcopy(dict(segments or {}))
         self._event_id = 100
@@ -129,12 +129,8 @@ class UnleashSimulator(ProviderServer):
 
     # -- webhooks -------------------------------------------------------------------------------
 
-    def webhook(self, url: str, secret: str, *, header: str = "authorization") -> None:
-        """Send a webhook there for every change from now on, with the secret in that header.
-
-        Without a header the secret is part of the URL already.
-        """
-        self._webhook = (url, {header: secret} if header else {})
+    def webhook(self, url: str, secret: str) -> None:
+        self._webhook = (url, secret)
 
     def _event(
         self,
@@ -155,10 +151,9 @@ class UnleashSimulator(ProviderServer):
                 kind,
                 flag=flag,
                 environment=self.environment if of_environment else None,
-                project="default" if flag else None,
                 data=data,
             )
-            headers = {"content-type": "application/json", **secret}
+            headers = {"content-type": "application/json", "authorization": secret}
             self.send(url, headers, compact(told), 1)
         return self._event_id
 
@@ -173,8 +168,6 @@ def event(
     *,
     flag: str | None = None,
     environment: str | None = None,
-    created_at: str = "2026-11-18T11:06:40.000Z",
-    project: str | None = "default",
     data: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build a webhook's body as Unleash sends it when no template is set."""
@@ -182,13 +175,13 @@ def event(
         "id": number,
         "type": kind,
         "createdBy": "admin",
-        "createdAt": created_at,
+        "createdAt": "2026-11-18T11:06:40.000Z",
         "createdByUserId": 1,
         "data": data,
         "preData": None,
         "tags": [],
         "featureName": flag,
-        "project": project,
+        "project": "default" if flag else None,
         "environment": environment,
     }
     if flag:

@@ -33,13 +33,13 @@ def new_segment(identifier: int) -> dict[str, Any]:
     }
 
 
-def rich_flags(count: int, seed: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return so many features and three segments, the same ones for the same seed.
+def rich_flags(count: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return so many features and three segments, always the same ones.
 
     Among them: gradual rollouts, constraints, strategy variants with payloads, segments and
     dependencies.
     """
-    random = Random(seed)
+    random = Random(1)
     flags: dict[str, Any] = {}
     for number in range(count):
         name = f"{random.choice(_TEAMS)}.feature-{number:05d}"
