@@ -16,18 +16,13 @@ from flagstore.cache import COOL_DOWN_S, REFRESH_S
 from flagstore.clients import Client
 from flagstore.errors import CorruptSnapshotError, NotLoadedError, StoreUnavailableError
 from flagstore.keys import chunks_namespace
-from simulators.clock import FakeClock
-from simulators.memory_store import MemoryStore
-from simulators.provider import SOURCE, ModelProvider, NoHttp
 from simulators.reader_store import RecordsReader
 from storesync import providers
 from storesync.errors import RefusedSetError
-from storesync.model import SyncRequest
-from storesync.pipeline import Sync
-from storesync.retry import Deadline
+from unit import pipeline_rig
 
 if TYPE_CHECKING:
-    from flagstore.keys import Key, Record
+    from flagstore.keys import Key
     from storesync.model import Report
 
 
@@ -38,29 +33,19 @@ def members(count: int, seed: int = 0) -> list[str]:
     return [f"{rng.getrandbits(128):032x}" for _ in range(count)]
 
 
-class Rig:
+class Rig(pipeline_rig.Rig):
     """A provider with segments that are published, and a reader."""
 
     def __init__(self, **segments: Any) -> None:
-        self.clock = FakeClock()
-        self.provider = ModelProvider(flags={"a": 1}, segments=segments)
-        self.records: dict[Key, Record] = {}
-        self.written: list[str] = []
-        self.sync()
-        self.flags, self.store = self.reader()
+        super().__init__(segments=segments)
+        self.check()
+        self.flags, self.reads = self.reader()
 
-    def sync(self, seconds: float = 10, allow_shrink: str = "") -> Report:
+    def check(self, seconds: float = 10, **options: Any) -> Report:
+        """Run one sync some seconds later, at the next revision."""
         self.clock.advance(seconds)
         self.provider.revision += 1
-        self.written.clear()
-        return Sync(
-            SOURCE,
-            self.provider,
-            MemoryStore(self.records, self.written.append),
-            http=NoHttp(),  # type: ignore[arg-type]
-            deadline=Deadline(self.clock, random.Random(1), 60),
-            allow_shrink=allow_shrink,
-        ).run([SyncRequest("prod", trigger="schedule")])
+        return self.sync(**options)
 
     def reader(self, **options: Any) -> tuple[Client, RecordsReader]:
         """Return a fresh reader by this rig's clock, and its store."""
@@ -68,7 +53,7 @@ class Rig:
         clocks = {"clock": self.clock.now, "monotonic": self.clock.monotonic}
         return Client("prod", store=store, replicas=1, **clocks, **options), store  # type: ignore[arg-type] # one option
 
-    def read(self, key: str = "big") -> Any:
+    def segment(self, key: str = "big") -> Any:
         return self.reader()[0].snapshot().item("segments", key)
 
     def chunks(self) -> dict[Key, bool]:
@@ -84,7 +69,7 @@ class Rig:
 def test_large_segment_is_read_at_first_use_and_kept() -> None:
     """A flag without segments reads none, and a lost store keeps what was read."""
     rig = Rig(big=members(3_000), other=members(2_000, 5), small=["x"])
-    snapshot, store = rig.flags.snapshot(), rig.store
+    snapshot, store = rig.flags.snapshot(), rig.reads
     assert snapshot["a"] == 1
     assert snapshot.item("segments", "small") == ["x"]
     assert len(store.calls) == 1
@@ -106,8 +91,8 @@ def test_unchanged_large_segment_is_neither_written_nor_read_again() -> None:
     flags, store = rig.reader(ttl_s=0)
     flags.snapshot().item("segments", "big")
     rig.provider.flags = {"a": 2}
-    assert rig.sync().outcome == "published"
-    assert "put" not in rig.written
+    assert rig.check().outcome == "published"
+    assert "put" not in rig.steps
     assert rig.chunks() == before
     store.calls.clear()
     assert flags["a"] == 2
@@ -120,10 +105,10 @@ def test_old_large_segment_expires_with_its_history() -> None:
     rig = Rig(big=members(3_000), steady=members(2_000, 9))
     for version in range(1, 14):
         rig.provider.segments = {**rig.provider.segments, "big": members(3_000 + version)}
-        assert rig.sync(90_000).changes.changed == ("segments/big",)
+        assert rig.check(90_000).changes.changed == ("segments/big",)
         assert any(rig.chunks().values()) == (version > 9)
-        assert rig.read() == members(3_000 + version)
-        assert rig.read("steady") == members(2_000, 9)
+        assert rig.segment() == members(3_000 + version)
+        assert rig.segment("steady") == members(2_000, 9)
     assert 0 < sum(rig.chunks().values()) < len(rig.chunks())
 
 
@@ -132,10 +117,10 @@ def test_hourly_check_repairs_a_lost_large_segment() -> None:
     rig = Rig(big=members(3_000))
     rig.lose_chunks()
     with pytest.raises(NotLoadedError):
-        rig.read()
-    assert rig.sync().outcome == "unchanged"
-    assert rig.sync(3_700).outcome == "published"
-    assert rig.read() == members(3_000)
+        rig.segment()
+    assert rig.check().outcome == "unchanged"
+    assert rig.check(3_700).outcome == "published"
+    assert rig.segment() == members(3_000)
 
 
 @pytest.mark.parametrize("hours", [0, 2])
@@ -144,8 +129,8 @@ def test_change_replaces_a_lost_large_segment(hours: int) -> None:
     rig = Rig(big=members(3_000))
     rig.lose_chunks()
     rig.provider.segments = {"big": [*members(3_000), "y"]}
-    assert rig.sync(10 + hours * 3_600).outcome == "published"
-    assert rig.read() == [*members(3_000), "y"]
+    assert rig.check(10 + hours * 3_600).outcome == "published"
+    assert rig.segment() == [*members(3_000), "y"]
 
 
 def test_guard_counts_members_of_large_segments() -> None:
@@ -153,8 +138,8 @@ def test_guard_counts_members_of_large_segments() -> None:
     rig = Rig(big=members(3_000))
     rig.provider.segments = {"big": members(3_000)[:1_500]}
     with pytest.raises(RefusedSetError, match="1500 of 3000 members of segment 'big'") as refused:
-        rig.sync()
-    assert rig.sync(allow_shrink=refused.value.digest).outcome == "published"
+        rig.check()
+    assert rig.check(allow_shrink=refused.value.digest).outcome == "published"
 
 
 def test_large_segments_have_no_rows() -> None:
@@ -162,9 +147,9 @@ def test_large_segments_have_no_rows() -> None:
     rig = Rig(big=["x"])
     assert "prod:segments" in {key.namespace for key in rig.records}
     rig.provider.segments = {"big": ["x", *members(3_000)]}
-    rig.sync()
+    rig.check()
     assert "prod:segments" not in {key.namespace for key in rig.records}
-    assert not rig.sync(3_700).skipped_rows
+    assert not rig.check(3_700).skipped_rows
 
 
 def test_older_version_of_a_large_segment_is_detected() -> None:
@@ -172,7 +157,7 @@ def test_older_version_of_a_large_segment_is_detected() -> None:
     newer = {"big": {"version": 5, "included": members(3_000)}}
     rig = Rig(**newer)
     rig.provider.flags = {"a": {"version": 1}}
-    rig.sync()
+    rig.check()
     responses = [{"big": {"version": 4, "included": members(2_999)}}, newer]
     launchdarkly = providers.get("launchdarkly")
     rig.provider.is_older = launchdarkly.is_older  # type: ignore[method-assign]
@@ -183,7 +168,7 @@ def test_older_version_of_a_large_segment_is_detected() -> None:
         rig.provider.segments = responses.pop(0)
 
     rig.provider.on_fetch = lag
-    assert rig.sync().outcome == "unchanged"
+    assert rig.check().outcome == "unchanged"
     assert not responses
 
 
@@ -191,17 +176,17 @@ def test_threads_read_a_large_segment_once() -> None:
     """The others wait."""
     rig = Rig(big=members(3_000))
     snapshot = rig.flags.snapshot()
-    rig.store.on_call = lambda _call: time.sleep(0.05)
+    rig.reads.on_call = lambda _call: time.sleep(0.05)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: snapshot.item("segments", "big"), range(8)))
     assert found == [members(3_000)] * 8
-    assert len(rig.store.calls) == 2
+    assert len(rig.reads.calls) == 2
 
 
 def test_failed_segment_read_is_followed_by_a_pause() -> None:
     """One time-out per pause; every failure is a NotLoadedError."""
     rig = Rig(big=members(3_000))
-    snapshot, store, clock = rig.flags.snapshot(), rig.store, rig.clock
+    snapshot, store, clock = rig.flags.snapshot(), rig.reads, rig.clock
     store.latency_s, start = 100, clock.now()
     for _ in range(5):
         with pytest.raises(StoreUnavailableError):
@@ -238,7 +223,7 @@ def test_large_segments_are_read_during_init(monkeypatch: pytest.MonkeyPatch, fa
     store.calls.clear()
     if fails:
         rig.provider.flags = {"a": 2}
-        rig.sync()
+        rig.check()
         assert flags["a"] == 2
     assert flags.snapshot().item("segments", "big") == members(3_000)
     assert flags.snapshot().item("segments", "other") == members(2_000, 5)
@@ -262,7 +247,7 @@ def test_damaged_large_segment_is_read_once_per_pause() -> None:
             else:
                 seen.add(True)
     assert sorted(outcomes.values(), key=str) == [{False}, {True}]
-    assert len(rig.store.calls) == 3
+    assert len(rig.reads.calls) == 3
     rig.records.update(good)
     rig.clock.advance(COOL_DOWN_S)
     assert all(snapshot.item("segments", name) for name in outcomes)
@@ -274,7 +259,7 @@ def test_segment_look_up_survives_a_replaced_snapshot() -> None:
     flags = Client("prod", store=RecordsReader(rig.records), replicas=1, ttl_s=0)
     earlier = flags.snapshot()
     rig.provider.flags = {"a": 2}
-    rig.sync()
+    rig.check()
     current = flags.snapshot()
     assert current.item("segments", "big") == members(3_000)
 
@@ -291,7 +276,7 @@ def test_large_segment_costs_the_refresh_budget() -> None:
     """Chunks read in time are kept, so that it eventually loads."""
     rig = Rig(big=members(60_000))
     snapshot = rig.flags.snapshot()
-    rig.store.page, rig.store.latency_s = 1, 0.15
+    rig.reads.page, rig.reads.latency_s = 1, 0.15
     for _ in range(20):
         before = rig.clock.monotonic()
         try:
@@ -302,4 +287,4 @@ def test_large_segment_costs_the_refresh_budget() -> None:
         else:
             break
     assert found == members(60_000)
-    assert len(set(rig.store.calls)) > 3
+    assert len(set(rig.reads.calls)) > 3

@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.clients import Client
-from flagstore.encode import encode, unleash_document
+from flagstore.encode import unleash_document
 from flagstore.errors import ConfigurationError
 from simulators.canned import Canned
-from simulators.clock import FakeClock
-from simulators.memory_store import MemoryStore
-from simulators.provider import SOURCE
-from simulators.reader_store import RecordsReader
+from simulators.reader_rig import Rig
 from simulators.unleash import event
 from simulators.unleash_flags import new_flag, new_segment
 from storesync import errors
-from storesync.model import Changes, FlagSet, Secret, Source, WebhookConfig, WebhookRequest
+from storesync.model import FlagSet, Secret, Source, WebhookConfig, WebhookRequest
 from storesync.providers.unleash import Unleash
-from storesync.publisher import Check, Publisher
 
 if TYPE_CHECKING:
     from flagstore.snapshot import Snapshot
@@ -239,14 +234,11 @@ def test_members() -> None:
 # -- the document that is built from a snapshot ------------------------------------------------
 
 
-def publish(provider: str, sections: dict[str, dict[str, Any]], meta: dict[str, Any]) -> Snapshot:
-    store = MemoryStore()
-    token, seen = store.next_token("prod", 1)
-    flag_set = FlagSet(provider, sections, meta)
-    encoded = encode(sections, meta, token=token)
-    check = Check(token, seen, started_at=1, etag="", revision=0)
-    Publisher(SOURCE, store, FakeClock()).publish(check, flag_set, encoded, "writer", Changes())
-    return Client("prod", store=RecordsReader(store.records)).snapshot()
+def published(provider: str, meta: Any, **sections: Any) -> Snapshot:
+    """Publish a flag set, and return a reader's snapshot of it."""
+    rig = Rig(provider=provider)
+    rig.publish(sections.pop("flags"), meta, **sections)
+    return rig.client.snapshot()
 
 
 def test_document_of_a_snapshot() -> None:
@@ -256,7 +248,7 @@ def test_document_of_a_snapshot() -> None:
     flags = {name: new_flag(name) for name in ("b", "a")}
     segments = {"2": large, "1": new_segment(1)}
     meta = {"version": 2, "query": QUERY, "queryHash": "18502bea"}
-    snapshot = publish("unleash", {"flags": flags, "segments": segments}, meta)
+    snapshot = published("unleash", meta, flags=flags, segments=segments)
     assert snapshot._body.large.keys() == {"2"}
     assert json.loads(unleash_document(snapshot)) == {
         "version": 2,
@@ -264,7 +256,7 @@ def test_document_of_a_snapshot() -> None:
         "features": [flags["a"], flags["b"]],
         "segments": [segments["1"], large],
     }
-    empty = {"flags": {}, "segments": {}}
-    assert unleash_document(publish("unleash", empty, {})) == '{"features":[],"segments":[]}'
+    empty: dict[str, Any] = {"flags": {}, "segments": {}}
+    assert unleash_document(published("unleash", {}, **empty)) == '{"features":[],"segments":[]}'
     with pytest.raises(ConfigurationError, match="'prod' holds flags of 'launchdarkly'"):
-        unleash_document(publish("launchdarkly", empty, {}))
+        unleash_document(published("launchdarkly", {}, **empty))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from flagstore.stores.http import MAX_BODY_BYTES, Connection
+from simulators.scripted_server import ScriptedServer, in_steps, then_closed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,63 +18,21 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: Chunked\r\n\r\n"
 
 
-class Wire:
-    """A server that reads one request a connection and responds with these bytes."""
-
-    def __init__(self) -> None:
-        self.response = b""
-        self.requests: list[bytes] = []
-        self.step = 0
-        """Bytes that are sent at once, with a pause after them; 0: all."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with connection:
-                self.requests.append(connection.recv(65_536))
-                step = self.step or len(self.response) or 1
-                for at in range(0, len(self.response), step):
-                    try:
-                        connection.sendall(self.response[at : at + step])
-                    except OSError:
-                        break
-                    time.sleep(0.001 if self.step else 0)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-
-
 @pytest.fixture
-def wire() -> Iterator[Wire]:
-    server = Wire()
-    yield server
-    server.close()
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer(OK + b"Content-Length: 0\r\n\r\n", http=False) as server:
+        yield server
 
 
-def ask(wire: Wire, **headers: str) -> tuple[int, bytes, bool]:
-    """Ask once; returns status, body, and whether the connection is closed now."""
+def ask(server: ScriptedServer, **headers: str) -> tuple[int, bytes, bool]:
+    """Ask once; return status, body, and whether the connection is closed now."""
     deadline = time.monotonic() + 5
-    connection = Connection("http", wire.host, deadline)
-    try:
+    with closing(Connection("http", f"127.0.0.1:{server.port}", deadline)) as connection:
         status, body = connection.request("POST", "/path", headers, b"body", deadline)
         return status, body, connection._socket.fileno() < 0
-    finally:
-        connection.close()
 
 
-@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize(
     ("response", "status", "body", "closed"),
     [
@@ -88,11 +46,11 @@ def ask(wire: Wire, **headers: str) -> tuple[int, bytes, bool]:
     ],
 )
 def test_valid_responses(
-    wire: Wire, response: bytes, status: int, body: bytes, step: int, *, closed: bool
+    server: ScriptedServer, response: bytes, status: int, body: bytes, *, split: bool, closed: bool
 ) -> None:
     """In one piece or byte by byte."""
-    wire.response, wire.step = response, step
-    assert ask(wire) == (status, body, closed)
+    server.default = in_steps(response, 1) if split else response
+    assert ask(server) == (status, body, closed)
 
 
 @pytest.mark.parametrize(
@@ -117,29 +75,28 @@ def test_valid_responses(
         OK + b"Transfer-Encoding: gzip\r\n\r\nhello",
     ],
 )
-def test_invalid_responses(wire: Wire, response: bytes) -> None:
+def test_invalid_responses(server: ScriptedServer, response: bytes) -> None:
     """An error, and the connection is closed."""
-    wire.response = response
+    server.default = then_closed(response)
     deadline = time.monotonic() + 5
-    connection = Connection("http", wire.host, deadline)
+    connection = Connection("http", f"127.0.0.1:{server.port}", deadline)
     with pytest.raises(ConnectionError):
         connection.request("POST", "/", {}, b"", deadline)
     assert connection._socket.fileno() < 0
 
 
-def test_request_format(wire: Wire) -> None:
+def test_request_format(server: ScriptedServer) -> None:
     """Line, host, length, headers and body."""
-    wire.response = OK + b"Content-Length: 0\r\n\r\n"
-    ask(wire, **{"x-amz-date": "20261121T000000Z"})
-    assert wire.requests == [
-        f"POST /path HTTP/1.1\r\nhost: {wire.host}\r\nx-amz-date: 20261121T000000Z\r\n"
+    ask(server, **{"x-amz-date": "20261121T000000Z"})
+    assert server.requests[0].body == (
+        f"POST /path HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nx-amz-date: 20261121T000000Z\r\n"
         "content-length: 4\r\n\r\nbody".encode()
-    ]
+    )
 
 
 @pytest.mark.parametrize("value", ["a\nx: y", "a\rx"])
-def test_headers_cannot_smuggle_others(wire: Wire, value: str) -> None:
+def test_headers_cannot_smuggle_others(server: ScriptedServer, value: str) -> None:
     """A line break in a value is refused."""
     with pytest.raises(ConnectionError, match="line break"):
-        ask(wire, **{"x-amz-security-token": value})
-    assert b"x: y" not in b"".join(wire.requests)
+        ask(server, **{"x-amz-security-token": value})
+    assert not server.requests
