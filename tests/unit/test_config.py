@@ -244,11 +244,7 @@ SHAPE = {"options": {"app_name": "shop"}, "rows": False, "document": True, "allo
 @pytest.mark.parametrize(
     ("public", "private", "expected"),
     [
-        (
-            LAUNCHDARKLY,
-            {**LAUNCHDARKLY, "key": f" {KEY}\n"},
-            {"base_url": LD_URL},
-        ),
+        (LAUNCHDARKLY, {**LAUNCHDARKLY, "key": f" {KEY}\n"}, {"base_url": LD_URL}),
         (
             {**UNLEASH, **SHAPE},
             {**UNLEASH, "key": KEY, "base_url": "http://unleash.internal:4242/"},

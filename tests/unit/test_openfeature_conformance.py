@@ -18,11 +18,7 @@ from openfeature.provider import ProviderStatus
 from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.clients import Client, client
 from flagstore.errors import ConfigurationError
-from flagstore.evaluation.base import (
-    FALLTHROUGH,
-    RULE_MATCH,
-    Evaluation,
-)
+from flagstore.evaluation.base import FALLTHROUGH, RULE_MATCH, Evaluation
 from flagstore.testing import FakeFlags
 from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE, Rig
 from simulators.stub_flags import StubEngine

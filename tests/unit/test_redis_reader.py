@@ -11,13 +11,7 @@ import pytest
 
 from flagstore.errors import StoreUnavailableError
 from flagstore.keys import Key
-from flagstore.stores.redis import (
-    RedisReader,
-    encode,
-    parse_url,
-    to_field,
-    to_record,
-)
+from flagstore.stores.redis import RedisReader, encode, parse_url, to_field, to_record
 from simulators.reader_store import published_record
 from simulators.scripted_server import CUT, ScriptedServer, in_steps, late
 from simulators.strict_python import read_strictly
@@ -165,10 +159,7 @@ def test_interrupted_read_leaves_no_response_behind(
 
 @pytest.mark.parametrize(
     "error",
-    [
-        b"LOADING Redis is loading the dataset in memory",
-        b"ERR max number of clients reached",
-    ],
+    [b"LOADING Redis is loading the dataset in memory", b"ERR max number of clients reached"],
 )
 def test_transient_errors_are_retried(
     played: ScriptedServer, reader: RedisReader, error: bytes

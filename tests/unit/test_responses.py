@@ -11,13 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storesync import errors
-from storesync.responses import (
-    HttpResponse,
-    etag,
-    parse_object,
-    raise_for_status,
-    retry_after_s,
-)
+from storesync.responses import HttpResponse, etag, parse_object, raise_for_status, retry_after_s
 
 NOW = 1_795_000_000.0
 
