@@ -359,7 +359,6 @@ def test_permissions_of_template(server: AppConfigSimulator) -> None:
 
 @pytest.mark.parametrize("after", [0, 1])
 def test_missing_permission_is_named(server: AppConfigSimulator, after: int) -> None:
-    """A refusal names the action and the source."""
     server.faults.extend([None] * after + [faults.status(403)])
     action = ("ListDeployments", "GetHostedConfigurationVersion")[after]
     with pytest.raises(errors.CredentialsRefusedError, match=f"appconfig:{action} .*'prod'"):

@@ -349,7 +349,6 @@ def test_missing_chunk_is_read_again_consistently() -> None:
 
 
 def test_missing_chunk_keeps_last_known_good_set() -> None:
-    """Half a body is not a flag set."""
     rig = loaded({"a": 1})
     token = rig.publish(LARGE)
     del rig.records[chunks_of(rig.records, token)[0]]
@@ -387,7 +386,6 @@ def test_missing_replica_costs_one_more_read() -> None:
 
 @pytest.mark.parametrize("text", ["0", "two", "²"])
 def test_invalid_number_of_replicas(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """The error names the variable."""
     monkeypatch.setenv("FLAGSTORE_SNAPSHOT_REPLICAS", text)
     with pytest.raises(ConfigurationError, match="FLAGSTORE_SNAPSHOT_REPLICAS must be a whole"):
         Client("prod", store=Rig({"a": 1}).store).snapshot()
@@ -397,7 +395,6 @@ def test_invalid_number_of_replicas(monkeypatch: pytest.MonkeyPatch, text: str) 
 
 
 def test_json_is_a_copy() -> None:
-    """Changing it changes no flag."""
     rig = Rig({"a": {"rules": [1, 2]}})
     rig.client["a"]["rules"].append(3)
     rig.client.snapshot()["a"].clear()
@@ -407,7 +404,6 @@ def test_json_is_a_copy() -> None:
 
 
 def test_missing_flag_is_a_readable_key_error() -> None:
-    """The message names flag and source."""
     rig = Rig({"a": 1})
     with pytest.raises(FlagNotFoundError) as caught:
         rig.client["b"]
@@ -496,7 +492,6 @@ def test_log_handler_may_call_info() -> None:
 
 
 def test_fifty_cold_threads_share_one_failure() -> None:
-    """Each gets the typed error of the one that read."""
     rig = Rig({"a": 1})
     rig.store.on_call = lambda _: time.sleep(0.05)
     rig.store.error = DOWN
@@ -526,7 +521,6 @@ def reading(rig: Rig) -> Iterator[None]:
 
 
 def test_one_thread_refreshes_and_no_other_waits() -> None:
-    """The others are served from memory meanwhile."""
     rig = loaded({"a": 1})
     rig.publish({"a": 2})
     rig.advance(EXPIRED_S)

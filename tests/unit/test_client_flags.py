@@ -21,7 +21,6 @@ def launchdarkly(**values: Any) -> dict[str, Any]:
 
 
 def test_request_sees_one_flag_set() -> None:
-    """Flags bound to a context do not change."""
     rig = Rig(launchdarkly(a=1, b=1), provider="launchdarkly")
     user = rig.client.for_context({"key": "ada"})
     assert user.value("a", default=0) == 1
@@ -33,7 +32,6 @@ def test_request_sees_one_flag_set() -> None:
 
 
 def test_unknown_provider_gives_defaults() -> None:
-    """With the error UNSUPPORTED; the JSON is readable."""
     client = Rig({"a": {"x": 1}}, provider="next").client
     detail = client.detail("a", {"key": "ada"}, default="red")
     assert (detail.value, detail.error) == ("red", UNSUPPORTED)
@@ -57,7 +55,6 @@ def test_broken_engine_gives_defaults(
 
 
 def test_callback_errors_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """One warning, and the request continues."""
     recorded: list[Detail] = []
 
     def callback(detail: Detail, key: str) -> None:

@@ -119,7 +119,6 @@ def shuffled(item: Any, rng: random.Random) -> Any:
 
 @given(ITEMS, st.integers())
 def test_content_digest_ignores_order(flags: dict[str, Any], seed: int) -> None:
-    """Of items and keys."""
     sections = {"flags": flags, "segments": {"s": 1}}
     other = shuffled(sections, random.Random(seed))
     assert encode(other, {}).digest == content_digest(sections, {})
@@ -143,7 +142,6 @@ def test_content_digest_tells_contents_apart() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": {"b": -math.inf}}])
 def test_nan_and_infinities_are_refused(value: Any) -> None:
-    """In items and in meta."""
     for sections, meta in (({"flags": {"a": value}}, {}), ({"flags": {}}, {"a": value})):
         with pytest.raises(ValueError, match="JSON compliant"):
             encode(sections, meta)
@@ -153,7 +151,6 @@ def test_nan_and_infinities_are_refused(value: Any) -> None:
 
 
 def test_every_flipped_byte_is_detected() -> None:
-    """In index and blocks; also a body that is cut off."""
     encoded = encode({"flags": many(400, 90), "segments": {"s": ["x"]}}, {"m": 1})
     body = opened(encoded)
     body.items("flags")

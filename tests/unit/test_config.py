@@ -403,7 +403,6 @@ OBJECTS = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=5)
 
 @given(OBJECTS, OBJECTS | st.none())
 def test_any_parameter(public: Any, private: Any) -> None:
-    """Any content is a source or a clear error."""
     for parameters in ((public, private), (public,)):
         with suppress(ConfigurationError):
             assert parse(*parameters).provider
@@ -425,7 +424,6 @@ def test_settings() -> None:
 
 
 def test_all_problems_of_the_environment() -> None:
-    """All variables that are missing or wrong are reported together."""
     wrong = {
         "FLAGSTORE_PARAMETER_PREFIX": "/flagstore/",
         "FLAGSTORE_FOLLOWUP_SYNC_SECONDS": "901",

@@ -90,7 +90,6 @@ ON, OFF_ = ("unleash", Evaluation(True, "blue")), ("unleash", Evaluation(False, 
 def test_values_have_the_type_of_the_default(
     given: tuple[str, Evaluation], default: Any, expected: Any, error: str
 ) -> None:
-    """Or are the default, with an error."""
     provider, evaluation = given
     found = CONVERSIONS[provider].value(evaluation, default)
     assert found == (expected, error)
@@ -99,7 +98,6 @@ def test_values_have_the_type_of_the_default(
 
 @pytest.mark.parametrize("provider", sorted(CONVERSIONS))
 def test_missing_value_is_the_default(provider: str) -> None:
-    """With the engine's error, if there is one."""
     conversion = CONVERSIONS[provider]
     for absent in (Evaluation(error=FLAG_NOT_FOUND), Evaluation(ABSENT, reason=OFF)):
         for default in (True, "red", 1, 1.5, {"a": 1}, [1], None):

@@ -113,7 +113,6 @@ def test_refused_keys_are_fetched_again(endpoint: Endpoint) -> None:
 
 
 def test_keys_of_the_environment_may_be_rotated() -> None:
-    """They are read at every call; there are no others."""
     environ = {**KEYS, "AWS_SESSION_TOKEN": "c"}
     keys = EnvironmentKeys(environ)
     assert keys.current(0) == Credentials("a", "b", "c")

@@ -71,7 +71,6 @@ def test_queue_cannot_send_manual_requests(trigger: object) -> None:
 
 @pytest.mark.parametrize(("given", "receives"), [("3", 3), ("0", 1), ("many", 1), ("9" * 5_000, 1)])
 def test_receive_count(given: str, receives: int) -> None:
-    """The count decides when a failed message is visible again."""
     assert one("{}", ApproximateReceiveCount=given).receives == receives
 
 
@@ -101,7 +100,6 @@ def test_unknown_event(event: Any) -> None:
 
 @given(st.dictionaries(FIELDS, JSON, max_size=4) | JSON)
 def test_any_event_parses_or_is_a_bad_request(event: Any) -> None:
-    """No shape of an event raises another error."""
     with contextlib.suppress(BadRequestError):
         assert isinstance(parse(event), tuple | Manual | Schedule)
 

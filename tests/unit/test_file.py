@@ -63,7 +63,6 @@ def opened(tmp_path: Path, clock: FakeClock) -> Opened:
 
 
 def test_exported_snapshot_round_trip(opened: Opened) -> None:
-    """Flags, segments of any size, and meta."""
     flags = opened(json.dumps(OURS))
     assert flags.keys() == ["a"]
     assert flags.snapshot().item("segments", "beta") == LARGE
@@ -138,7 +137,6 @@ LEVELS = {"flags": {"enabled": True, "level": "info"}, "other": {"enabled": Fals
     ],
 )
 def test_documents_of_providers(content: Any, provider: str, names: str) -> None:
-    """Recognised by shape, complete or not."""
     found = document(content)
     assert found.provider == provider
     items = {f"{section}/{name}" for section in found.sections for name in found.sections[section]}
@@ -160,7 +158,6 @@ def test_documents_of_providers(content: Any, provider: str, names: str) -> None
     ],
 )
 def test_unknown_documents(opened: Opened, text: str) -> None:
-    """A typed error names the file."""
     with pytest.raises(CorruptSnapshotError, match=r"flags\.json is not a document that"):
         opened(text).keys()
 
@@ -194,7 +191,6 @@ def test_yaml_keys_and_dates_are_strings(opened: Opened) -> None:
 
 
 def test_split_yaml_without_quotes(opened: Opened) -> None:
-    """On, off and numbers are strings."""
     text = "- a: {treatment: on, config: {x: 1}}\n- b: {treatment: off}\n- c: {treatment: 5}"
     flags = opened(text, "split.yaml")
     assert [flags.value(name, {"key": "ada"}, default="") for name in "abc"] == ["on", "off", "5"]
@@ -202,7 +198,6 @@ def test_split_yaml_without_quotes(opened: Opened) -> None:
 
 
 def test_yaml_without_pyyaml(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the package to install."""
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(ConfigurationError, match=r"flags\.yaml is YAML: install PyYAML"):
         opened(LAUNCHDARKLY_YAML, "flags.yaml").keys()
@@ -214,13 +209,11 @@ def test_byte_order_mark_is_ignored(opened: Opened) -> None:
 
 
 def test_missing_file(opened: Opened) -> None:
-    """A typed error, as of any store."""
     with pytest.raises(StoreUnavailableError, match=r"never\.json: No such file"):
         opened(None, "never.json").keys()
 
 
 def test_bootstrap_serves_until_the_store_responds(file: Path, clock: FakeClock) -> None:
-    """It is stale, and the store replaces it."""
     records: Any = {}
     store = RecordsReader(records, clock)
     clocks = {"clock": clock.now, "monotonic": clock.monotonic}

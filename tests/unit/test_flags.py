@@ -49,7 +49,6 @@ def test_detail_is_complete() -> None:
 
 
 def test_default_has_the_error() -> None:
-    """Missing flags and wrong types."""
     flags = flags_of()
     missing = flags.detail("never", {"key": "ada"}, default="red")
     assert (missing.value, missing.reason, missing.error) == ("red", ERROR, FLAG_NOT_FOUND)
@@ -68,7 +67,6 @@ def test_default_has_the_error() -> None:
 def test_refused_context_gives_defaults(
     context: dict[str, int], error: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is raised, and the context is not logged."""
     flags = flags_of()
     detail = flags.detail("on", context, default="red")
     assert (detail.value, detail.error, detail.enabled) == ("red", error, False)
@@ -90,7 +88,6 @@ def test_broken_engine_gives_the_default(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_values_are_copies() -> None:
-    """Changing one changes no flag."""
     flags = flags_of(overrides={"mine": [1]})
     user = flags.for_context({"key": "ada"})
     for _ in range(2):

@@ -59,7 +59,6 @@ def get(server: LaunchDarklySimulator, limits: HttpLimits = QUICK, **headers: st
 
 
 def test_response(server: LaunchDarklySimulator) -> None:
-    """Status, lower-case headers and the inflated body are returned."""
     response = HttpClient().get(server.url + "/sdk/latest-all", HEADERS, allow_http=True)
     assert (response.status, response.body) == (200, server.document())
     assert response.headers["content-encoding"] == "gzip"
@@ -70,7 +69,6 @@ def test_response(server: LaunchDarklySimulator) -> None:
 
 
 def test_deadline_in_handshake() -> None:
-    """A slow TLS handshake ends at the deadline, too."""
     with dripping_tls() as port:
         with pytest.raises(errors.ProviderUnavailableError, match="within"):
             LOCAL.get(f"https://127.0.0.1:{port}/", HEADERS)
@@ -138,7 +136,6 @@ def gzipped(server: LaunchDarklySimulator, body: bytes) -> None:
 
 
 def test_body_limit_is_exact(server: LaunchDarklySimulator) -> None:
-    """A body of exactly the limit is accepted; one byte more is not."""
     limits = HttpLimits(max_body_bytes=1000)
     for size, fits in ((1000, True), (1001, False)):
         server.faults.append(faults.body(b"a" * size))
@@ -147,7 +144,6 @@ def test_body_limit_is_exact(server: LaunchDarklySimulator) -> None:
 
 
 def test_damaged_gzip(server: LaunchDarklySimulator) -> None:
-    """A body that does not inflate is the provider's fault."""
     gzipped(server, b"no gzip")
     with pytest.raises(errors.MalformedResponseError, match="does not inflate"):
         get(server)

@@ -69,7 +69,6 @@ def test_keys_of_the_documented_layout() -> None:
 
 
 def test_chunks_of_a_snapshot_record() -> None:
-    """An empty body is left out: it is in chunks then."""
     head = SnapshotRecord(7, "model", "d", '{"flags":1}', 5, b"index", "i")
     assert "body" not in head.to_record(keys.snapshot_key("prod"))
     assert head.stored_chunks() == ("", 0)

@@ -134,7 +134,6 @@ def test_change_replaces_a_lost_large_segment(hours: int) -> None:
 
 
 def test_guard_counts_members_of_large_segments() -> None:
-    """One that loses most of them is refused until allowed."""
     rig = Rig(big=members(3_000))
     rig.provider.segments = {"big": members(3_000)[:1_500]}
     with pytest.raises(RefusedSetError, match="1500 of 3000 members of segment 'big'") as refused:
@@ -173,7 +172,6 @@ def test_older_version_of_a_large_segment_is_detected() -> None:
 
 
 def test_threads_read_a_large_segment_once() -> None:
-    """The others wait."""
     rig = Rig(big=members(3_000))
     snapshot = rig.flags.snapshot()
     rig.reads.on_call = lambda _call: time.sleep(0.05)

@@ -94,7 +94,6 @@ def payloads(table: ScriptedServer) -> list[Any]:
 
 
 def test_read_is_one_signed_get_item(table: ScriptedServer, reader: DynamoDBReader) -> None:
-    """As DynamoDB's protocol has it."""
     assert reader.read(KEY, consistent=True, deadline=soon()) == RECORD
     assert payloads(table)[0]["ConsistentRead"] is True
     headers = table.requests[0].headers
@@ -168,7 +167,6 @@ def test_closed_client_leaves_nothing_open(table: ScriptedServer) -> None:
 
 
 def test_closed_reader_reads_again(table: ScriptedServer, reader: DynamoDBReader) -> None:
-    """The next read opens another connection."""
     for connections in (1, 2):
         assert read(reader) == RECORD
         assert table.connections == connections
@@ -263,7 +261,6 @@ def test_connection_is_not_shared_with_a_child(
 def test_transient_errors_are_retried(
     table: ScriptedServer, reader: DynamoDBReader, play: Play
 ) -> None:
-    """Twice in a row, within the deadline."""
     table.due = [play, play]
     assert read(reader) == RECORD
     assert len(table.requests) == 3
@@ -292,7 +289,6 @@ def test_deadline_holds(table: ScriptedServer, reader: DynamoDBReader, play: Pla
 def test_late_response_is_not_used_for_another_request(
     table: ScriptedServer, reader: DynamoDBReader
 ) -> None:
-    """After a time-out."""
     table.due = [late(0.3, response(200, {"Item": {"late": {"N": "1"}}}))]
     with pytest.raises(StoreUnavailableError):
         read(reader, 0.1)
@@ -391,7 +387,6 @@ def test_boto3_does_not_wait_for_credentials(
 
 @pytest.mark.parametrize("missing", ["FLAGSTORE_TABLE", "AWS_REGION"])
 def test_missing_settings_are_named(missing: str) -> None:
-    """Before any request."""
     environ = {name: value for name, value in ENVIRON.items() if name != missing}
     with pytest.raises(ConfigurationError, match=f"set {missing}"):
         open_reader(environ)

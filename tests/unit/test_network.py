@@ -72,7 +72,6 @@ def serving(certificate: trustme.LeafCert) -> ScriptedServer:
 
 
 def test_roots_are_amazons() -> None:
-    """All five, byte for byte."""
     blocks = re.findall("-----BEGIN.*?END CERTIFICATE-----", amazon_roots.PEM, re.DOTALL)
     found = {hashlib.sha256(ssl.PEM_cert_to_DER_cert(block)).hexdigest() for block in blocks}
     assert found == FINGERPRINTS
@@ -140,7 +139,6 @@ def test_trailing_dot_of_a_host_name(roots: Roots, monkeypatch: pytest.MonkeyPat
 
 
 def test_hanging_handshake_ends_by_the_deadline(roots: Roots) -> None:
-    """The server accepts and is silent."""
     del roots
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
         network.connect("127.0.0.1", silent.getsockname()[1], soon(0.2), tls=True)
@@ -202,7 +200,6 @@ def test_silent_name_server_costs_the_deadline(names: NameServer) -> None:
 def test_known_addresses_are_used_without_a_name_server(
     names: NameServer, error: OSError | None
 ) -> None:
-    """Silent or failing."""
     connect(5)
     names.error = error
     if error is None:
@@ -249,7 +246,6 @@ def test_thread_limit_costs_one_attempt(names: NameServer) -> None:
 def test_signal_handler_that_raises_blocks_no_connection(
     names: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing stays locked."""
     del names
     with monkeypatch.context() as patch:
         patch.setitem(network._busy, os.getpid(), InterruptedLock(threading.Lock()))

@@ -123,7 +123,6 @@ def test_types_of_all_providers(
     ],
 )
 def test_wrong_type_is_a_mismatch(kind: str, key: str, default: Any) -> None:
-    """The default, with TYPE_MISMATCH."""
     found = resolve(JSON, kind, key, default)
     assert found.value is default
     assert (found.error_code, found.reason) == (ErrorCode.TYPE_MISMATCH, Reason.ERROR)
@@ -133,7 +132,6 @@ def test_wrong_type_is_a_mismatch(kind: str, key: str, default: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "default"), [("string", "x"), ("float", 0.5), ("object", (1,))])
 def test_flag_that_is_off_gives_the_default(kind: str, default: Any) -> None:
-    """DISABLED, without an error or variant."""
     found = resolve(Fixed(none=Evaluation(ABSENT, None, base.OFF)), kind, "none", default)
     assert (found.value, type(found.value)) == (default, type(default))
     assert (found.reason, found.variant, found.error_code) == (Reason.DISABLED, None, None)
@@ -180,7 +178,6 @@ def test_reasons_and_errors() -> None:
 
 
 def test_reasons_of_experiments_overrides_and_stale_flags() -> None:
-    """SPLIT, STATIC and STALE."""
     flags = Fixed(tried=on(True, in_experiment=True))
     assert resolve(flags, "boolean", "tried", False).reason == Reason.SPLIT
     flags.known = {"overrides": {"mine": True}, "stale": True, "age_s": 61.5}

@@ -139,7 +139,6 @@ def test_initialization_loads_the_flags(stage: Stage) -> None:
     [({}, "the store is down"), ({"defaults_until_loaded": True}, "no flags have been loaded yet")],
 )
 def test_failed_initialization_recovers(options: dict[str, Any], reason: str) -> None:
-    """A later evaluation succeeds, with an event."""
     stage = Stage(FLAGS, **options)
     stage.store.error = DOWN
     client = stage.listen(api.get_client("shop"))
@@ -195,7 +194,6 @@ def test_fakes_are_ready_at_once(fake_flags: FakeFlags) -> None:
 
 
 def test_provider_can_be_registered_again(stage: Stage) -> None:
-    """After one shutdown or several."""
     client = stage.ready()
     api.clear_providers()
     stage.provider.shutdown()
@@ -231,7 +229,6 @@ def test_stale_and_ready_events(stage: Stage) -> None:
 
 
 def test_max_age_is_an_error() -> None:
-    """With an event; later it recovers."""
     stage = Stage(FLAGS, max_age_s=60.0)
     client = stage.ready()
     stage.store.error = DOWN
@@ -273,7 +270,6 @@ def test_change_event_names_the_flags(stage: Stage) -> None:
 
 
 def test_event_loop_does_not_wait_for_the_store(stage: Stage) -> None:
-    """Other tasks go on."""
     client = stage.ready()
 
     async def evaluate(kind: str) -> None:
@@ -307,7 +303,6 @@ def test_flags_in_memory_need_no_thread(stage: Stage, monkeypatch: pytest.Monkey
 
 
 def test_event_loop_does_not_wait_for_a_large_segment() -> None:
-    """A thread reads it."""
     stage = Stage()
     large = {"included": [f"user-{number}" for number in range(5_000)]}
     stage.publish(FLAGS, segments={"large": large})

@@ -382,7 +382,6 @@ def test_retry_after_is_honored() -> None:
 
 
 def test_slow_provider_is_reported() -> None:
-    """The provider's error is reported, not the time-out that it caused."""
     rig = Rig()
 
     def slow() -> None:
@@ -670,7 +669,6 @@ def test_request_older_than_a_check_is_coalesced(trigger: str, early_ms: int) ->
 
 
 def test_request_during_a_fetch_is_not_coalesced() -> None:
-    """A fetch does not serve requests that were sent while it ran."""
     rig = Rig()
     rig.provider.on_fetch = once(lambda: rig.clock.advance(8))
     started_at = round(rig.clock.now() * 1000)

@@ -64,13 +64,11 @@ def read(reader: RedisReader, seconds: float = 2.0) -> Any:
 
 
 def test_record_is_one_command(played: ScriptedServer, reader: RedisReader) -> None:
-    """HGETALL on the writer's key."""
     assert read(reader) == RECORD
     assert received(played) == [b"*2\r\n$7\r\nHGETALL\r\n$28\r\nflagstore:{prod}:$snapshot:1\r\n"]
 
 
 def test_response_in_small_parts(played: ScriptedServer, reader: RedisReader) -> None:
-    """However the network splits it."""
     played.default = in_steps(HEAD, 1)
     assert read(reader) == read(reader) == RECORD
     assert played.connections == 1
@@ -97,7 +95,6 @@ def test_malformed_responses(played: ScriptedServer, reader: RedisReader, respon
 
 
 def test_no_server_is_an_error_in_time() -> None:
-    """Neither a port nor a name."""
     for host in ("127.0.0.1", "nowhere.invalid"):
         address = parse_url(f"redis://{host}:1")
         assert address
@@ -119,7 +116,6 @@ def test_login_costs_no_round_trip(played: ScriptedServer) -> None:
 
 
 def test_failed_login_is_repeated(played: ScriptedServer) -> None:
-    """By the next read."""
     played.due = [b"-WRONGPASS invalid\r\n" + HEAD, OK + HEAD]
     with closing(to(played.port, ":p@")) as reader:
         with pytest.raises(StoreUnavailableError, match="WRONGPASS"):
@@ -133,8 +129,6 @@ def test_failed_login_is_repeated(played: ScriptedServer) -> None:
 def test_interrupted_read_leaves_no_response_behind(
     played: ScriptedServer, reader: RedisReader
 ) -> None:
-    """The next read gets its own."""
-
     class TimeLimit(BaseException):
         pass
 
@@ -164,7 +158,6 @@ def test_interrupted_read_leaves_no_response_behind(
 def test_transient_errors_are_retried(
     played: ScriptedServer, reader: RedisReader, error: bytes
 ) -> None:
-    """Within the deadline."""
     played.due = [b"-%b\r\n" % error] * 2
     assert read(reader) == RECORD
     played.default = b"-%b\r\n" % error
@@ -198,7 +191,6 @@ def test_redirect_is_followed_and_kept(played: ScriptedServer, reader: RedisRead
 def test_endless_redirects_end_by_the_deadline(
     played: ScriptedServer, reader: RedisReader, place: bytes
 ) -> None:
-    """A cluster that cannot agree."""
     place = place.replace(b"%d", b"%d" % played.port)
     played.default = b"-MOVED 811 %b\r\n" % place
     with pytest.raises(StoreUnavailableError, match="MOVED 811"):
@@ -206,7 +198,6 @@ def test_endless_redirects_end_by_the_deadline(
 
 
 def test_time_out_reports_the_earlier_error(played: ScriptedServer, reader: RedisReader) -> None:
-    """A refusal before the silence."""
     played.due = [b"-LOADING the dataset\r\n"]
     played.default = b""
     with pytest.raises(StoreUnavailableError, match="before that: LOADING the dataset"):
@@ -233,12 +224,10 @@ def test_time_out_reports_the_earlier_error(played: ScriptedServer, reader: Redi
     ],
 )
 def test_urls(url: str, required: tuple[Any, ...] | None) -> None:
-    """Optional parts and percent-encoding."""
     assert parse_url(url) == required
 
 
 def test_address_hides_its_password() -> None:
-    """And its user."""
     address = parse_url("rediss://user:secret@host")
     assert "secret" not in f"{address!r} {address} {address!s}"
 

@@ -39,7 +39,6 @@ def test_status_classes(statuses: tuple[int, ...], error: type[errors.ProviderEr
 
 
 def test_refusal_names_remedy() -> None:
-    """The message names the parameter to renew."""
     remedy = "credentials of source 'prod'.*<prefix>/credentials/prod"
     with pytest.raises(errors.CredentialsRefusedError, match=remedy):
         raise_for_status(response(401), "prod", "Provider")
@@ -81,7 +80,6 @@ def test_retry_after(text: str, expected: float | None) -> None:
     ],
 )
 def test_etag(given_tag: str, expected: str) -> None:
-    """An ETag is used verbatim or ignored."""
     assert etag(response(etag=given_tag)) == expected
     assert etag(response()) == ""
 
@@ -128,6 +126,5 @@ def test_object(document: dict[str, object]) -> None:
 
 @given(st.one_of(st.binary(), st.text(st.characters(codec="utf-8")).map(str.encode)))
 def test_any_bytes(body: bytes) -> None:
-    """Any bytes are an object or a malformed response."""
     with contextlib.suppress(errors.MalformedResponseError):
         assert isinstance(parse_object(response(body=body), "Provider"), dict)

@@ -246,7 +246,6 @@ def test_document_is_one_record_beside_the_rows(rig: Rig) -> None:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_document_is_removed_with_option_or_provider(rig: Rig, kept: bool) -> None:
-    """With rows or without."""
     other = FlagSet("model", {"flags": {"a": 1}, "segments": {}})
     for new, document in ((unleash(a=1), False), (other, True)):
         rig.follow(unleash(a=1), document=True, rows=kept)

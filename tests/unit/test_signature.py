@@ -50,7 +50,6 @@ def test_invalid_signatures(given_hex: str | None) -> None:
 
 
 def test_empty_secret() -> None:
-    """An empty secret accepts nothing."""
     empty = Secret("")
     assert not hmac_sha256_matches(BODY, signed(BODY, empty), (empty,))
     for given_secret in ("", None):
@@ -86,7 +85,6 @@ def test_forged_requests_neither_pass_nor_raise(
 
 
 def test_no_secret_is_compared_elsewhere() -> None:
-    """Only one module compares secrets, in constant time."""
     found = [
         f"{path.name}: {ast.unparse(node)}"
         for path in sorted(Path(storesync.__file__).parent.rglob("*.py"))

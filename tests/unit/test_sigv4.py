@@ -61,7 +61,6 @@ def signed_by_botocore(asked: dict[str, Any]) -> dict[str, str]:
 
 
 def test_signatures_equal_botocores() -> None:
-    """For 500 random requests."""
     for seed in range(500):
         asked = request(random.Random(seed))
         theirs = signed_by_botocore(asked) | {"host": asked["host"]}
@@ -69,7 +68,6 @@ def test_signatures_equal_botocores() -> None:
 
 
 def test_credentials_never_show_their_secrets() -> None:
-    """Neither key nor token appears in logs and tracebacks."""
     credentials = Credentials("AKIAEXAMPLE", "wJalrXUtnFEMI", "FwoGZXIvYXdzEXAMPLE")
     for shown in (str(credentials), f"{[credentials]!r}"):
         assert credentials.secret_key not in shown

@@ -58,7 +58,6 @@ def test_changes_follow_the_ttl(rig: WrapperRig) -> None:
 
 
 def test_results_are_copies(rig: WrapperRig) -> None:
-    """At every depth."""
     for _ in range(2):
         flag = rig.wrapper.get("SPLITIO.split.a")
         assert flag["sets"] == ["x", "y"]

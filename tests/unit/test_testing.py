@@ -98,7 +98,6 @@ def test_fixture_refuses_contexts_as_production_does(fake_flags: FakeFlags) -> N
 
 
 def test_fixture_ends_with_the_test() -> None:
-    """The client reads its store again."""
     with pytest.raises(NotLoadedError):
         nothing_published().enabled("new-checkout")
 
@@ -150,7 +149,6 @@ def test_overrides_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_first_use_without_flags() -> None:
-    """An error or the default, as configured."""
     strict, lenient = nothing_published(), nothing_published(defaults_until_loaded=True)
     asks: list[Callable[[Client], object]] = [
         *(Client.info, Client.keys, list, len),
@@ -174,7 +172,6 @@ def test_first_use_without_flags() -> None:
 
 
 def test_options_belong_to_the_first_call() -> None:
-    """Other options later are refused."""
     made = flagstore.client("first-call", ttl_s=5.0)
     assert flagstore.client("first-call") is made
     assert flagstore.client("first-call", ttl_s=5.0) is made

@@ -39,7 +39,6 @@ QUERY = {"environment": "production", "inlineSegmentConstraints": False}
     ],
 )
 def test_configured_method_only(method: str, headers: dict[str, str], token: str) -> None:
-    """The secret is accepted in the configured place, and in no other."""
     request = WebhookRequest(headers, b"{}", token)
     for configured in PROVIDER.methods:
         webhook = WebhookConfig("prod", "unleash", configured, (Secret(SECRET),), "X-Webhook-Key")

@@ -48,7 +48,6 @@ def ask(server: ScriptedServer, **headers: str) -> tuple[int, bytes, bool]:
 def test_valid_responses(
     server: ScriptedServer, response: bytes, status: int, body: bytes, *, split: bool, closed: bool
 ) -> None:
-    """In one piece or byte by byte."""
     server.default = in_steps(response, 1) if split else response
     assert ask(server) == (status, body, closed)
 
@@ -76,7 +75,6 @@ def test_valid_responses(
     ],
 )
 def test_invalid_responses(server: ScriptedServer, response: bytes) -> None:
-    """An error, and the connection is closed."""
     server.default = then_closed(response)
     deadline = time.monotonic() + 5
     connection = Connection("http", f"127.0.0.1:{server.port}", deadline)
@@ -86,7 +84,6 @@ def test_invalid_responses(server: ScriptedServer, response: bytes) -> None:
 
 
 def test_request_format(server: ScriptedServer) -> None:
-    """Line, host, length, headers and body."""
     ask(server, **{"x-amz-date": "20261121T000000Z"})
     assert server.requests[0].body == (
         f"POST /path HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nx-amz-date: 20261121T000000Z\r\n"
@@ -96,7 +93,6 @@ def test_request_format(server: ScriptedServer) -> None:
 
 @pytest.mark.parametrize("value", ["a\nx: y", "a\rx"])
 def test_headers_cannot_smuggle_others(server: ScriptedServer, value: str) -> None:
-    """A line break in a value is refused."""
     with pytest.raises(ConnectionError, match="line break"):
         ask(server, **{"x-amz-security-token": value})
     assert not server.requests
