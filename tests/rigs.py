@@ -112,15 +112,9 @@ class Rig:
         seed: int = 1,
         **options: Any,
     ) -> Report:
-        """Run one sync, as a request of the schedule would.
+        """Run a scheduled sync *step_s* after the last one, with *options* of the source.
 
-        Args:
-            client: leads to the store instead of the rig's.
-            clock: the machine's; by default the rig's, moved on by *step_s*.
-            seconds: the deadline.
-            step_s: seconds since the last sync.
-            seed: of the backoff's jitter.
-            options: of the source; and ``allow_shrink`` of the sync.
+        *client* leads to the store instead of the rig's; ``allow_shrink`` is an option of the sync.
         """
         if clock is None and isinstance(self.clock, FakeClock):
             self.clock.advance(step_s)

@@ -68,7 +68,6 @@ def test_one_changed_flag_of_a_thousand_costs_three_write_requests(dynamo_rig: D
     dynamo_rig.provider.change(**{next(iter(dynamo_rig.provider.flags)): {"name": "changed"}})
     client = UnreliableClient(dynamo_rig.table.client)
     assert dynamo_rig.sync(client).changes.changed
-    assert client.writes() == 3
     assert dict(client.calls) == {"update_item": 1, "transact_write_items": 2, "get_item": 1}
 
 

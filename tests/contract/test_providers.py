@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 
-from contract.fault_table import FAULTS
-from contract.provider_contract import CANARY, SECRET, ProviderContract, documents
+from contract.provider_contract import CANARY, FAULTS, SECRET, ProviderContract, documents
 from data import DATA
 from simulators import appconfig, appconfig_flags, faults, launchdarkly, split, unleash
 from simulators.launchdarkly_flags import new_flag

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -125,21 +124,6 @@ def test_emptied_or_lagging_database_issues_no_token_twice(redis_server: Server)
         publish(store, again)
 
 
-def test_other_keys_are_not_touched(redis_server: Server) -> None:
-    """Keys of other applications and other sources stay as they are, bit by bit."""
-    admin = redis_server.admin
-    for name in ("prod", "prod:$state", "flagstore:prod:flags", "flagstore:{prod-eu}:x"):
-        admin.set(name, "text", ex=3_600)
-        admin.hset(f"{name}:hash", "field", "value")
-    before = dump(redis_server)
-    with opened(redis_server) as store:
-        use_all(store)
-    after = dump(redis_server)
-    assert {key: after[key] for key in before} == before
-    ours = after.keys() - before.keys()
-    assert {key.split(b":")[:2] == [b"flagstore", b"{prod}"] for key in ours} == {True}
-
-
 def test_expired_records_leave_scans_and_index(redis_server: Server) -> None:
     """Only they have a TTL. Their keys go with the next expiry in their namespace."""
     keys = [chunk_key("prod", f"{number}/", 0) for number in range(3)]
@@ -164,22 +148,6 @@ def test_scan_of_several_pages(redis_server: Server) -> None:
         assert [row["key"] for row in store.scan("prod:flags")] == keys
         ones = [key for key in keys if key.startswith("1")]
         assert [row["key"] for row in store.scan("prod:flags", "1")] == ones
-
-
-@pytest.mark.parametrize("name", ["$state:state", "flags", "flags:a", "$body:1/000"])
-def test_key_of_another_type_fails_before_any_write(redis_server: Server, name: str) -> None:
-    """A script that would fail midway does not begin."""
-    redis_server.admin.set(f"flagstore:{{prod}}:{name}", "something else")
-    before = dump(redis_server)
-    writes = [
-        Put(record("prod:$snapshot", "1", token=1)),
-        Delete(Key("prod:flags", "a")),
-        Expire(Key("prod:$body", "1/000"), LATER),
-    ]
-    refused = pytest.raises(StoreError, match=f"WRONGTYPE .*{re.escape(name)}")
-    with opened(redis_server) as store, refused:
-        store.commit("prod", Condition(), {"token": 1}, writes)
-    assert dump(redis_server) == before
 
 
 # -- memory ---------------------------------------------------------------------------------------

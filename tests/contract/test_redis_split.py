@@ -15,7 +15,6 @@ from contract.test_redis_rows import rows as launchdarkly_rows
 from rigs import RedisRig
 from simulators.provider import ModelProvider
 from simulators.split_flags import in_segment, matcher, new_flag, new_rule_based, rule
-from simulators.unreliable import Killed
 from storesync.model import FetchResult, FlagSet
 from storesync.store import Put
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from simulators.redis_server import Server
 
 SPLIT = "split"
-MANY = [f"{number:036d}" for number in range(40_000)]
 ODD = "beta testers: {ü}/中 🙂.till"
 
 
@@ -169,52 +167,6 @@ def test_order_of_writes(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None
     gone = [name.partition(".")[0] for name in seen if name != "split.n"]
     assert list(dict.fromkeys(gone)) == kinds[::-1]
     assert rows(rig).keys() == {"split.n"}
-
-
-# -- large segments -------------------------------------------------------------------------------
-
-
-def test_large_segment_changes_atomically(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """40,000 keys take several commits; after each, all old or all new ones are there."""
-    sizes: list[Any] = []
-    name = "{prod}.SPLITIO.segment.many"
-    watch(monkeypatch, lambda _writes: sizes.append(rig.server.admin.scard(name)))
-    monkeypatch.setattr("storesync.publisher.REDIS_KB", 600)
-    rig.provider.segments |= segment("many", *MANY)
-    rig.sync()
-    assert set(sizes) == {0, 40_000}
-    sizes.clear()
-    rig.provider.segments |= segment("many", *MANY[10:], "new")
-    rig.provider.change()
-    rig.sync()
-    assert set(sizes) == {40_000, 39_991}
-    assert sizes.count(40_000) > 2  # parts that no SDK saw
-    assert rows(rig) == required(rig.provider)
-    assert left(rig) == set()
-    assert {at for _, at in dump(rig.server).values()} == {-1}
-
-
-def test_unfinished_parts_expire(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sync dies between two parts; no SDK sees them, and the next sync starts over."""
-    rig.provider.segments |= segment("many", *MANY)
-    monkeypatch.setattr("storesync.publisher.REDIS_KB", 600)
-
-    def die(writes: Any) -> None:
-        if any(isinstance(write, Put) and "part" in write.record for write in writes):
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        watch(patch, die)
-        with pytest.raises(Killed):
-            rig.sync()
-    assert "segment.many" not in rows(rig)
-    (part,) = left(rig)
-    assert 0 < rig.server.admin.ttl(part) <= 3_600  # type: ignore[operator] # not awaitable
-    rig.provider.segments |= segment("many", *MANY[5:])
-    rig.provider.change()
-    rig.sync()
-    assert rows(rig) == required(rig.provider)
-    assert left(rig) == set()
 
 
 # -- the hourly check -----------------------------------------------------------------------------

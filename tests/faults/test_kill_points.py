@@ -100,6 +100,7 @@ def orphans(rig: AnyRig) -> list[str]:
 
 # -- Split's layout -------------------------------------------------------------------------------
 
+INDEX = b"flagstore:{prod}:SPLITIO"
 OLD_KEYS = [f"user-{n:04}" for n in range(100)]
 NEW_KEYS = [f"user-{n:04}" for n in range(10, 120)]
 
@@ -135,7 +136,7 @@ def test_kill_points_of_splits_rows(redis_server: Server, monkeypatch: pytest.Mo
     monkeypatch.setattr("storesync.publisher.REDIS_KB", 3)
     old_flags, new_flags = split_set(0, 1), split_set(10, 2)
     old, new = expected(old_flags, OLD_KEYS), expected(new_flags, NEW_KEYS)
-    seen = {"old": 0, "new": 0, "between": 0}
+    seen, parts = {"old": 0, "new": 0, "between": 0}, 0
     with closing(RedisRig(redis_server, ModelProvider(name="split"))) as rig:
 
         def prepare() -> None:
@@ -159,10 +160,12 @@ def test_kill_points_of_splits_rows(redis_server: Server, monkeypatch: pytest.Mo
             found = splits_rows(rig)
             for name, item in found.items():
                 assert item in (old.get(name), new.get(name)), f"{moment} call {number}: {name}"
+            for key in set(redis_server.admin.keys("flagstore:{prod}:SPLITIO*")) - {INDEX}:
+                assert 0 < redis_server.admin.ttl(key) <= 3_600, "parts must expire"
+                parts += 1
             seen["old" if found == old else "new" if found == new else "between"] += 1
             rig.sync()
             assert splits_rows(rig) == new, f"rows {moment} call {number}"
-            ours: Any = redis_server.admin.keys("flagstore:{prod}:SPLITIO*")
-            assert ours == [b"flagstore:{prod}:SPLITIO"]
-    assert min(seen.values()) > 0, seen
+            assert redis_server.admin.keys("flagstore:{prod}:SPLITIO*") == [INDEX]
+    assert min(*seen.values(), parts) > 0, seen
     print(f"{2 * calls} kill points, Split's rows in Redis: {seen}")

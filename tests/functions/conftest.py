@@ -157,6 +157,12 @@ def launchdarkly() -> Iterator[LaunchDarklySimulator]:
 
 
 @pytest.fixture
+def prod(stack: Deployment, launchdarkly: LaunchDarklySimulator) -> Deployment:
+    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    return stack
+
+
+@pytest.fixture
 def unleash() -> Iterator[UnleashSimulator]:
     with UnleashSimulator(*unleash_flags(30), token=KEY) as provider:
         yield provider

@@ -43,12 +43,6 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[LaunchDarklySimulator]:
         yield provider
 
 
-@pytest.fixture
-def prod(stack: Deployment, launchdarkly: LaunchDarklySimulator) -> Deployment:
-    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
-    return stack
-
-
 def queued(calls: Calls) -> list[dict[str, Any]]:
     return [
         {**json.loads(entry["MessageBody"]), "delay": entry["DelaySeconds"]}

@@ -62,12 +62,6 @@ def followup(calls: Calls) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def prod(stack: Deployment, launchdarkly: LaunchDarklySimulator) -> Deployment:
-    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
-    return stack
-
-
-@pytest.fixture
 def both(prod: Deployment, unleash: UnleashSimulator) -> Deployment:
     prod.put_source("unleash", "unleash", unleash.url, KEY)
     return prod

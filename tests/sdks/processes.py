@@ -65,10 +65,7 @@ def python(sdk: str, environment: Mapping[str, str] | None = None, **task: Any) 
 
 
 def adapted(rig: AnyRig, sdk: str, **task: Any) -> tuple[list[str], list[str]]:
-    """Evaluate by a Python SDK on flagstore's adapter.
-
-    Returns the lines, and what was read of the store for all of them.
-    """
+    """Evaluate by a Python SDK on flagstore's adapter; return lines, and all reads of the store."""
     *lines, calls = python(sdk, rig.environment(), **task, snapshot=SOURCE, path=MODULES)
     return lines, json.loads(calls)
 

@@ -20,7 +20,10 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
-from .appconfig_auth import refusal
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
 from .appconfig_flags import definition, document, event, over_eventbridge, rich_flags
 from .server import ProviderServer, Request, compact
 
@@ -37,6 +40,10 @@ _GET = re.compile(
     r"/applications/([^/]+)/configurationprofiles/([^/]+)/hostedconfigurationversions/(\d+)"
 )
 Response = tuple[int, bytes, dict[str, str]]
+
+_AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/[^,]+, SignedHeaders=(?P<names>[^,]+), .+"
+)
 
 
 class AppConfigSimulator(ProviderServer):
@@ -233,7 +240,7 @@ class AppConfigSimulator(ProviderServer):
     # -- serving --------------------------------------------------------------------------------
 
     def response(self, request: Request) -> Response:
-        error = refusal(request, self.access_key, self.sdk_key, self.region)
+        error = _refusal(request, self.access_key, self.sdk_key, self.region)
         if error and self.checks_signatures:
             return _error(403, error)
         path, _, query = request.path.partition("?")
@@ -278,6 +285,23 @@ class AppConfigSimulator(ProviderServer):
 
     def empty_document(self) -> bytes:
         return compact({"Items": []})
+
+
+def _refusal(request: Request, key: str, secret: str, region: str) -> str:
+    """Return the error that AWS AppConfig has for a request; empty if its signature is right."""
+    given = request.headers.get("authorization", "")
+    match = _AUTHORIZATION.fullmatch(given)
+    if match is None:
+        return "MissingAuthenticationTokenException"
+    if match["key"] != key:
+        return "UnrecognizedClientException"
+    headers = {name: request.headers.get(name, "") for name in match["names"].split(";")}
+    again = AWSRequest(request.method, f"http://{headers['host']}{request.path}", headers)
+    again.context["timestamp"] = headers["x-amz-date"]
+    signer = SigV4Auth(Credentials(key, secret), "appconfig", region)
+    text = signer.string_to_sign(again, signer.canonical_request(again))
+    signer._inject_signature_to_request(again, signer.signature(text, again))
+    return "" if again.headers["Authorization"] == given else "InvalidSignatureException"
 
 
 def _error(status: int, kind: str) -> Response:

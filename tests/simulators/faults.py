@@ -1,11 +1,6 @@
 """Faults between a provider and flagstore, to be queued on any simulator.
 
-::
-
-    provider.faults.append(faults.status(503))       # the next request gets it, then all is well
-    provider.faults.extend([faults.reset()] * 3)
-
-A fault speaks on the bare socket, so that it can break HTTP itself.
+``provider.faults.append(faults.status(503))``: the next request gets it, then all is well.
 """
 
 from __future__ import annotations

@@ -52,9 +52,6 @@ class UnreliableClient:
 
         return call
 
-    def writes(self) -> int:
-        return sum(self.calls[name] for name in WRITES)
-
     def _write_some(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
         assert self._rng
         ((table, requests),) = RequestItems.items()
