@@ -45,11 +45,11 @@ _MOST = 2.0**64
 
 
 class AppConfigEngine:
-    """Evaluates the flags of one flag set; compiled flags are kept."""
+    """Evaluates the ``flags`` of one flag set; compiled ones are kept."""
 
     __slots__ = ("_compile", "_flags", "_items")
 
-    def __init__(self, items: Items) -> None:
+    def __init__(self, items: Items, _config: EngineConfig | None = None) -> None:
         self._items = items
         self._compile = _freeform if items.meta.get("format") == FREEFORM else _compile_flag
         self._flags: dict[str, Flag] = {}
@@ -86,9 +86,7 @@ class AppConfigEngine:
             return failed(key, error)
 
 
-def engine(items: Items, config: EngineConfig) -> AppConfigEngine:  # noqa: ARG001 - see base
-    """Return an engine over a flag set with the section ``flags``."""
-    return AppConfigEngine(items)
+engine = AppConfigEngine
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - the caller's own
@@ -101,11 +99,9 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - the caller's own
         return value
     try:
         real = float(value)  # type: ignore[arg-type] # one without an order fails
-        whole = int(value) if abs(real) < _MOST else None  # type: ignore[call-overload] # the same
-        is_whole = whole == value
+        return int(value) if real.is_integer() and abs(real) < _MOST else real  # type: ignore[call-overload] # the same
     except (TypeError, ValueError, ArithmeticError):
         return value
-    return whole if is_whole else real
 
 
 def _constant(evaluation: Evaluation) -> Flag:

@@ -31,11 +31,11 @@ _KIND_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 
 class LaunchDarklyEngine:
-    """Evaluates the flags of one flag set; compiled flags and segments are kept."""
+    """Evaluates ``flags`` over ``segments`` of one flag set; compiled ones are kept."""
 
     __slots__ = ("_flags", "_items", "_segments")
 
-    def __init__(self, items: Items) -> None:
+    def __init__(self, items: Items, _config: EngineConfig | None = None) -> None:
         self._items = items
         self._flags: dict[str, Flag] = {}
         self._segments: dict[str, Matcher] = {}
@@ -135,9 +135,7 @@ class LaunchDarklyEngine:
         return compile_clauses(rule, self._segment)
 
 
-def engine(items: Items, config: EngineConfig) -> LaunchDarklyEngine:  # noqa: ARG001 - see base
-    """Return an engine over a flag set with the sections ``flags`` and ``segments``."""
-    return LaunchDarklyEngine(items)
+engine = LaunchDarklyEngine
 
 
 def _malformed(_context: Context, _path: Path) -> Any:  # noqa: ANN401 - of flags and of segments

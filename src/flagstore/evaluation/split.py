@@ -48,13 +48,13 @@ _ALL = 100
 
 
 class SplitEngine:
-    """Evaluates the flags of one flag set; compiled flags and segments are kept."""
+    """Evaluates ``flags`` over ``segments`` and ``rule_based_segments``; compiled ones are kept."""
 
     __slots__ = ("_flags", "_items", "_rule_based", "_segments")
 
     context = staticmethod(make_context)
 
-    def __init__(self, items: Items) -> None:
+    def __init__(self, items: Items, _config: EngineConfig | None = None) -> None:
         self._items = items
         self._flags: dict[str, Decide] = {}
         self._rule_based: dict[str, RuleBased] = {}
@@ -132,9 +132,7 @@ class SplitEngine:
         return flag
 
 
-def engine(items: Items, config: EngineConfig) -> SplitEngine:  # noqa: ARG001 - as other engines
-    """Return an engine over a flag set: ``flags``, ``segments``, ``rule_based_segments``."""
-    return SplitEngine(items)
+engine = SplitEngine
 
 
 def _malformed(_context: Context) -> Evaluation:

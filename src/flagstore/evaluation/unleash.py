@@ -72,7 +72,10 @@ class Context(dict[str, str]):
 
 
 class UnleashEngine:
-    """Evaluates the flags of one flag set; compiled flags and segments are kept."""
+    """Evaluates the flags of one flag set; compiled flags and segments are kept.
+
+    Without ``config.environment``, it is the one that the document names, or else ``default``.
+    """
 
     __slots__ = ("_config", "_evaluators", "_items", "_segments", "_static")
 
@@ -183,13 +186,7 @@ class UnleashEngine:
         return Flag(given, given, self._items, self._config, self._segments)
 
 
-def engine(items: Items, config: EngineConfig) -> UnleashEngine:
-    """Create an engine for Unleash's flags.
-
-    An empty ``config.environment`` stands for the environment that the document names, or else for
-    ``default`` as in UnleashClient.
-    """
-    return UnleashEngine(items, config)
+engine = UnleashEngine
 
 
 def _unsupported(error: UnsupportedError) -> Evaluation:
