@@ -341,11 +341,10 @@ def _tails(sequence: Sequence, length: int, end: _Tail) -> list[_Tail]:
             tail = _Tail(part + text, steps + 1, then)
         elif isinstance(part, _Group):
             ways = [_tails(one, length, _Tail("", steps, first))[0] for one in part.sequences]
-            firsts = [one.first for one in ways if one.first is not None]
             tail = _Tail(
                 f"(?:{'|'.join(one.text for one in ways)}){text}",
                 sum(one.steps for one in ways),
-                frozenset().union(*firsts) if len(firsts) == len(ways) else None,
+                frozenset().union(*(one.first or () for one in ways)),
             )
         elif part.low == part.high or first is None:
             # At the end of a pattern, the fewest repetitions are enough.
