@@ -105,6 +105,16 @@ class Rig:
         )
         return from_item(response["Item"]) if "Item" in response else None
 
+    def records(self, namespace: str) -> list[Record]:
+        """Return the records of one namespace."""
+        response = self.aws.client("dynamodb").query(
+            TableName=self.environ["FLAGSTORE_TABLE"],
+            KeyConditionExpression="#n = :n",
+            ExpressionAttributeNames={"#n": "namespace"},
+            ExpressionAttributeValues={":n": {"S": namespace}},
+        )
+        return [from_item(item) for item in response["Items"]]
+
     def change(self, key: Key, **values: Any) -> None:
         """Change attributes of a record, whoever else writes it."""
         record = {**(self.record(key) or {}), **values}
@@ -135,7 +145,8 @@ class Admin:
             found: tuple[int, bytes, dict[str, str]] = self._response(request)
             return found
         if self.status != 200 or request.headers["authorization"] != self._token:
-            return (self.status if self.status != 200 else 401), b"{}", {}
+            status = self.status if self.status != 200 else 401
+            return status, b"{}", {"location": "/elsewhere"}
         body = json.loads(request.body) if request.body else None
         self.calls.append((request.method, request.path, body))
         if request.method == "GET":

@@ -11,11 +11,13 @@ from unittest.mock import Mock
 import pytest
 from botocore.exceptions import ClientError
 
+from flagstore.keys import SourceState
 from simulators.appconfig import AppConfigSimulator, rich_flags
 from simulators.redis_server import ADMIN, ADMIN_PASSWORD
 from simulators.template import read_template
 from storesync.cli.app import Operator, deployment_from_stack
 from storesync.cli.screen import CommandError, Exit, Screen, to_error
+from storesync.errors import ConditionFailedError
 from tests.cli.rig import REPOSITORY
 
 if TYPE_CHECKING:
@@ -94,6 +96,13 @@ def test_exit_code_of_an_aws_error(code: str, exit_code: Exit) -> None:
     error = to_error(ClientError({"Error": {"Code": code, "Message": "no"}}, "GetItem"))
     assert (error.code, bool(error.remedy)) == (exit_code, True)
     assert "GetItem" in error.message or code == "ExpiredTokenException"
+
+
+def test_failed_condition_is_the_store_s_error() -> None:
+    error = ConditionFailedError(SourceState.from_record({}))
+    code = "ConditionalCheckFailedException"
+    error.__cause__ = ClientError({"Error": {"Code": code}}, "UpdateItem")
+    assert to_error(error).code is Exit.HELD
 
 
 def test_bug_keeps_its_traceback() -> None:

@@ -99,6 +99,7 @@ def test_rollback_pins_until_it_is_unpinned(rig: Rig, prod: LaunchDarklySimulato
     first = str(rig.state().published)
     prod.set_flag("new-checkout", on=True)
     assert outcome(rig) == "published"
+    second = rig.state().digest
     back = ("rollback", "prod", "--to", first)
     assert rig.run(*back).code == 2
     done = rig.run(*back, "--yes")
@@ -107,6 +108,7 @@ def test_rollback_pins_until_it_is_unpinned(rig: Rig, prod: LaunchDarklySimulato
     assert rig.json("get", "prod", "new-checkout")["item"]["on"] is False
     assert "pinned until" in rig.run("history", "prod").out
     assert outcome(rig, code=9) == "pinned"
+    assert rig.run("allow", "prod", second, "--yes").code == 9
     rig.json(*back, "--for", "2d", "--yes")
     assert rig.state().pinned / 1000 - time.time() > 2 * 86_400 - 100
     rig.json(*back, "--for", "forever", "--yes")
