@@ -167,5 +167,6 @@ def test_kill_points_of_splits_rows(redis_server: Server, monkeypatch: pytest.Mo
             rig.sync()
             assert splits_rows(rig) == new, f"rows {moment} call {number}"
             assert redis_server.admin.keys("flagstore:{prod}:SPLITIO*") == [INDEX]
+            assert redis_server.admin.ttl("{prod}.SPLITIO.segment.many") == -1
     assert min(*seen.values(), parts) > 0, seen
     print(f"{2 * calls} kill points, Split's rows in Redis: {seen}")
