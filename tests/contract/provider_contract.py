@@ -67,7 +67,6 @@ FAULTS: dict[str, tuple[faults.Fault, type[errors.ProviderError], float | None]]
 }
 """Each fault, the class of error that it is, and the wait that it asks for."""
 ENDLESS = frozenset({"silence", "drip of headers", "drip of the body"})
-"""Faults that never end on their own."""
 
 
 def documents(sample: bytes) -> st.SearchStrategy[bytes]:
@@ -97,7 +96,6 @@ class ProviderContract:
     sample: bytes
     """A webhook's body."""
     changed: dict[str, Any]
-    """Fields to change of a flag."""
 
     def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
         raise NotImplementedError
@@ -153,10 +151,7 @@ class ProviderContract:
         return self.provider.fetch(source, HttpClient(limits), etag)
 
     def fails(self, server: Any, name: str) -> BaseException:
-        """Fetch from a faulty server; return the error, which must have the expected class.
-
-        The deadline ends whatever never ends, and the message reports it.
-        """
+        """Return the error of a fetch; the deadline ends whatever never ends, and is reported."""
         _, error, wait = FAULTS[name]
         endless = name in ENDLESS
         with pytest.raises(error, match=r"within \S+ s" if endless else None) as caught:

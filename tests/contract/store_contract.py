@@ -192,7 +192,6 @@ class StoreContract:
         [0, -1, 10**15, "", "ü 中 🙂 \x00\x7f", '{"a": "\\ud800"}', b"\x00\xff", "x" * 50_000],
     )
     def test_values_are_read_back(self, store: Store, value: int | str | bytes) -> None:
-        """Integers, strings and bytes."""
         store.put_all([record("prod:flags", "ключ/🙂", item=value)])
         found = store.read(Key("prod:flags", "ключ/🙂"))
         assert found == record("prod:flags", "ключ/🙂", item=value)

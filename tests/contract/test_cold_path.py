@@ -32,22 +32,11 @@ print(*sorted(set(sys.modules) - before))
 """
 OURS = {
     "flagstore",
-    "flagstore.codec",
-    "flagstore.errors",
-    "flagstore.evaluation",
-    "flagstore.evaluation.base",
-    "flagstore.evaluation.launchdarkly",
-    "flagstore.evaluation.launchdarkly_flags",
-    "flagstore.flags",
-    "flagstore.keys",
-    "flagstore.cache",
-    "flagstore.clients",
-    "flagstore.snapshot",
-    "flagstore.stores",
-    "flagstore.stores.aws",
-    "flagstore.stores.dynamodb",
-    "flagstore.stores.http",
-    "flagstore.stores.network",
+    *(f"flagstore.{name}" for name in ("cache", "clients", "codec", "errors", "flags", "keys")),
+    *("flagstore.evaluation", "flagstore.evaluation.base"),
+    *("flagstore.evaluation.launchdarkly", "flagstore.evaluation.launchdarkly_flags"),
+    *("flagstore.snapshot", "flagstore.stores", "flagstore.stores.aws"),
+    *("flagstore.stores.dynamodb", "flagstore.stores.http", "flagstore.stores.network"),
 }
 """Up to a flag without rules: what rules, segments and dates need is imported with them."""
 MOST_OTHERS = 40

@@ -105,14 +105,8 @@ def test_layout_is_splits(rig: RedisRig) -> None:
     found = rows(rig)
     assert found == required(rig.provider)
     assert found.keys() == {
-        "split.a",
-        "split.b c:d",
-        "rbsegment.r",
-        f"segment.{ODD}",
-        "flagSet.back",
-        "flagSet.front",
-        "trafficType.user",
-        "trafficType.account",
+        *("split.a", "split.b c:d", "rbsegment.r", f"segment.{ODD}"),
+        *("flagSet.back", "flagSet.front", "trafficType.user", "trafficType.account"),
     }
     assert b'"unknown":[1.0,null,"\\u00fc"]' in found["split.b c:d"]
     assert left(rig) == set()

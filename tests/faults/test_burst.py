@@ -1,9 +1,4 @@
-"""Bursts of webhooks, with warm functions and without any.
-
-The syncs are the real pipeline on the memory store; cold receivers are real too. API Gateway,
-Lambda, SSM, the queue, the time that calls take and the clocks of the machines are modelled. Time
-is virtual, so the numbers are those of the model.
-"""
+"""Bursts of webhooks: real pipeline and receivers; AWS, clocks and the time itself are models."""
 
 from __future__ import annotations
 
@@ -261,7 +256,6 @@ class ColdBurst(Burst):
     def __init__(self, seed: int, quota: float) -> None:
         super().__init__(seed)
         self.responses: list[tuple[int, float]] = []
-        """Status and seconds."""
         self._idle: list[webhook.Receiver] = []
         self._syncing: dict[greenlet, Sources] = {}
         clock: Any = MachineClock(self.simulation, 0.0)
@@ -339,10 +333,7 @@ class ColdBurst(Burst):
 def test_cold_burst_is_accepted_in_time(
     quota: float, count: int, seconds: float, then: int
 ) -> None:
-    """As many cold receivers as the API starts at once respond with 2xx, on half of SSM's quota.
-
-    Others get 429, even the last of 1,000 within a second: no change is lost.
-    """
+    """On half of SSM's quota, all that the API starts respond with 2xx; others get a 429."""
     longest, refused = 0.0, 0
     for seed in range(5):
         burst = ColdBurst(seed, quota)

@@ -199,10 +199,7 @@ def forgetful(
 def test_reader_of_a_store_that_loses_writes(
     values: tuple[int, ...], checks: tuple[str, str]
 ) -> None:
-    """Two syncs, a reader, lost writes and lagging replicas, in any order.
-
-    The reader never goes back within one history.
-    """
+    """Lost writes and lagging replicas: a reader never goes back within one history."""
     followed = []
 
     def finish(world: ForgetfulWorld) -> None:

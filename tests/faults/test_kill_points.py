@@ -46,10 +46,7 @@ def rows(rig: AnyRig) -> dict[str, Any]:
 def test_kill_points_of_rows_and_snapshot(
     rig: AnyRig, in_chunks: bool, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All flags change, ten are removed: readers see a whole set, and the next sync recovers.
-
-    No leftovers stay without a TTL.
-    """
+    """Readers see a whole set, the next sync recovers, and leftovers have a TTL."""
     if in_chunks:
         monkeypatch.setattr(keys, "INLINE_BYTES", 0)
         monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 20 * count)

@@ -166,7 +166,6 @@ def test_schedule_stops(world: World) -> None:
 
 
 def test_no_sources(world: World) -> None:
-    """Without sources there is no alarm."""
     world.deployment.remove("sources/prod")
     world.clock.advance(30)
     world.schedule(4)
@@ -244,7 +243,6 @@ def test_queue_down(world: World, calls: Calls) -> None:
 
 
 def test_crashing_sync(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An invocation that ends with an error raises the alarm."""
     with monkeypatch.context() as without:
         without.delenv("FLAGSTORE_TABLE")
         sync.syncer.cache_clear()
@@ -264,7 +262,6 @@ def test_crashing_receiver(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     ("function", "alarm"), [("sync", "SyncThrottleAlarm"), ("webhook", "WebhookThrottleAlarm")]
 )
 def test_throttled_function(world: World, function: str, alarm: str) -> None:
-    """An invocation that Lambda refuses raises the alarm."""
     world.note("AWS/Lambda", "Throttles", {"FunctionName": function}, 1)
     assert_alarms(world, alarm)
 
@@ -301,7 +298,6 @@ def test_unreadable_parameters(world: World, calls: Calls) -> None:
 
 
 def test_every_alarm_is_tested() -> None:
-    """No alarm is without a test here."""
     tests = Path(__file__).read_text(encoding="utf-8")
     assert [name for name in ALARMS if f'"{name}"' not in tests] == []
 

@@ -63,7 +63,6 @@ class Receiving:
         self.ssm, self.clock = Ssm(), ShiftedClock()
         self.printed = printed
         self.requests: list[str] = []
-        """The bodies of all messages on the queue."""
         clients: Any = {"ssm": self.ssm, "sqs": self}
         settings = WebhookSettings(PREFIX, "https://queue")
         receiver = webhook.Receiver(settings, **clients, clock=self.clock)

@@ -1,8 +1,4 @@
-"""Our adapters at work among the Python SDKs, on a store in memory that a script can change.
-
-It is told on standard input, as JSON, which ``scene`` to play, and the ``path`` of our modules. It
-prints what happened as one JSON object.
-"""
+"""Our adapters at work among the Python SDKs, on a store in memory that a script can change."""
 
 from __future__ import annotations
 

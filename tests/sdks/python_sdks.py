@@ -191,28 +191,11 @@ def unleash_cache() -> Any:
     from UnleashClient.cache import BaseCache
     from UnleashClient.constants import FEATURES_URL
 
-    class OneDocument(BaseCache):  # type: ignore[misc, unused-ignore]
+    class OneDocument(dict[str, Any], BaseCache):  # type: ignore[misc, unused-ignore]
         bootstrapped = True
+        set, mset, exists, destroy = dict.__setitem__, dict.update, dict.__contains__, dict.clear
 
-        def __init__(self) -> None:
-            self._values: dict[str, Any] = {FEATURES_URL: TASK["document"]}
-
-        def set(self, key: str, value: Any) -> None:
-            self._values[key] = value
-
-        def mset(self, data: dict[str, Any]) -> None:
-            self._values.update(data)
-
-        def get(self, key: str, default: Any = None) -> Any:
-            return self._values.get(key, default)
-
-        def exists(self, key: str) -> bool:
-            return key in self._values
-
-        def destroy(self) -> None:
-            pass
-
-    return OneDocument()
+    return OneDocument({FEATURES_URL: TASK["document"]})
 
 
 main()

@@ -85,7 +85,6 @@ class Alarm:
         self.period_s = int(properties["Period"])
         self._count = int(properties["EvaluationPeriods"])
         self.span_s = self.period_s * self._count
-        """Seconds that it looks back."""
 
     def is_on(self, points: Sequence[Point], now_s: float) -> bool:
         breaching = 0

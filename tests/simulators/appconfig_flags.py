@@ -63,10 +63,7 @@ def document(values: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
 def event(
     kind: str, number: int, *, version: int, ids: Mapping[str, tuple[str, str]]
 ) -> dict[str, Any]:
-    """Return what the extension of AppConfig puts on a queue or topic: *kind* as in its ``Type``.
-
-    *ids* has id and name of ``Application``, ``Environment`` and ``ConfigurationProfile``.
-    """
+    """Return what the extension of AppConfig puts on a queue; *ids* are pairs of id and name."""
     return {
         "InvocationId": "5tfjcig",
         "Parameters": {},

@@ -29,7 +29,6 @@ BODY_CANARY = "canary-in-the-body-0004"
 HEADER_CANARY = "canary-in-a-header-0005"
 ENVIRONMENT_CANARY = "canary-in-the-environment-0006"
 MAX_RECEIVES = 9
-"""As in the template."""
 CANARIES = (SECRET, OLD_SECRET, TOKEN, KEY, BODY_CANARY, HEADER_CANARY, ENVIRONMENT_CANARY)
 
 

@@ -30,17 +30,8 @@ WEBHOOK_HEADERS = {"User-Agent": "LD-Integrations/1.0", "Content-Type": "applica
 _TRIES = 2
 PROJECT, ENVIRONMENT = "shop", "production"
 _REST_FIELDS = (
-    "on",
-    "targets",
-    "contextTargets",
-    "rules",
-    "fallthrough",
-    "offVariation",
-    "prerequisites",
-    "salt",
-    "version",
-    "trackEvents",
-    "trackEventsFallthrough",
+    *("on", "targets", "contextTargets", "rules", "fallthrough", "offVariation", "prerequisites"),
+    *("salt", "version", "trackEvents", "trackEventsFallthrough"),
 )
 
 

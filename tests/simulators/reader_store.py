@@ -44,7 +44,6 @@ class RecordsReader:
         self.records = records
         self.calls: list[str] = []
         self.error: Exception | None = None
-        """What every call raises."""
         self.latency_s = 0.0
         """How long a response takes, by the clock; past the deadline there is none."""
         self.page = 8

@@ -24,7 +24,6 @@ class Call:
     """One call of an API with JSON, and its response."""
 
     who: str
-    """As the recorder was told."""
     service: str
     operation: str
     sent: dict[str, Any]

@@ -1,7 +1,4 @@
-"""Real Redis servers on this machine: plain, with TLS and users, as a cluster of three.
-
-A server runs once a session, and each test begins with an empty one.
-"""
+"""Real Redis servers, one of each kind a session: plain, with TLS and users, a cluster of three."""
 
 from __future__ import annotations
 
@@ -37,7 +34,6 @@ ADMIN_PASSWORD = "tests-own"
 class Server:
     port: int
     admin: Redis
-    """A client that may do everything."""
     ca_file: str = ""
     """PEM file of its authority, empty without TLS."""
 

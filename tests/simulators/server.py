@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import http.client
 import http.server
 import json
 import sys
@@ -12,7 +11,10 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+
+from urllib3 import PoolManager
+from urllib3.exceptions import HTTPError
+from urllib3.util import SKIP_HEADER
 
 if TYPE_CHECKING:
     import ssl
@@ -134,11 +136,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 class ProviderServer:
-    """Base of the simulators: start it, change flags, look at what was asked.
-
-    Every change is a new state. A provider's CDN that trails behind its webhooks is simulated by
-    serving an older state: :meth:`lag`.
-    """
+    """Base of the simulators: every change is a new state; :meth:`lag` serves an older one."""
 
     def __init__(self) -> None:
         self.tls: ssl.SSLContext | None = None
@@ -258,21 +256,12 @@ def _deliver(provider: ProviderServer, delivery: Delivery, tries: int) -> None:
 
 
 def _post(delivery: Delivery, trust: ssl.SSLContext | None) -> int:
-    parts = urlsplit(delivery.url)
-    place, secure = (parts.hostname or "", parts.port), parts.scheme == "https"
-    connection = (
-        http.client.HTTPSConnection(*place, timeout=WEBHOOK_TIMEOUT_S, context=trust)
-        if secure
-        else http.client.HTTPConnection(*place, timeout=WEBHOOK_TIMEOUT_S)
-    )
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection.request("POST", path, delivery.body, delivery.headers)
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return 0
-    finally:
-        connection.close()
+    headers = {"user-agent": SKIP_HEADER, **delivery.headers}  # not every provider sends one
+    with PoolManager(ssl_context=trust, retries=False, timeout=WEBHOOK_TIMEOUT_S) as pool:
+        try:
+            return pool.request("POST", delivery.url, body=delivery.body, headers=headers).status
+        except HTTPError:
+            return 0
 
 
 def compact(document: object) -> bytes:

@@ -12,15 +12,8 @@ START = 1_750_000_000_000
 """The change number before the first one: milliseconds since the epoch."""
 _TEAMS = ("checkout", "search", "profile", "billing", "mail", "reports", "mobile", "admin")
 _COUNTRIES = ("DE", "FR", "JP", "BR", "US", "KE")
-_DATA = (
-    "userDefinedSegmentMatcherData",
-    "whitelistMatcherData",
-    "unaryNumericMatcherData",
-    "betweenMatcherData",
-    "dependencyMatcherData",
-    "booleanMatcherData",
-    "stringMatcherData",
-)
+_KINDS = ("userDefinedSegment", "whitelist", "unaryNumeric", "between", "dependency")
+_DATA = [f"{kind}MatcherData" for kind in (*_KINDS, "boolean", "string")]
 
 
 def new_flag(name: str) -> dict[str, Any]:
