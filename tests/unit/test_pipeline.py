@@ -131,24 +131,6 @@ def test_changed_configuration_publishes_again(source: Source) -> None:
 # -- verification -------------------------------------------------------------------------------
 
 
-def test_hourly_verification() -> None:
-    """A check without ETag reads snapshot record and rows, and writes no flag data."""
-    rig = synced(seconds=60)
-    rig.provider.change(b=1)
-    rig.sync()
-    rig.clock.advance(HOUR_S - 61)
-    for _ in range(2):
-        rig.sync()
-        assert rig.steps == UNCHANGED
-        before = rig.data()
-        rig.clock.advance(1)
-        assert rig.sync().outcome == "unchanged"
-        assert rig.provider.sent == [""]
-        assert rig.writes() == [*UNCHANGED, "project"]
-        assert rig.data() == before
-        rig.clock.advance(VERIFY_MS / 1000 - 1)
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -641,15 +623,6 @@ def test_hourly_check_expires_chunks_of_a_killed_writer() -> None:
     rig.clock.advance(VERIFY_MS / 1000)
     assert rig.sync().outcome == "unchanged"
     assert "expires_at" in rig.records[orphan]
-
-
-def test_replicas_follow_the_setting() -> None:
-    """As many snapshot records as configured are published; surplus ones are removed."""
-    rig = Rig()
-    for replicas in (3, 1):
-        rig.sync(replicas=replicas)
-        found = {key for key in rig.records if key.namespace.startswith("prod:$snapshot")}
-        assert found == {snapshot_key("prod", replica) for replica in range(replicas)}
 
 
 # -- coalescing ---------------------------------------------------------------------------------
