@@ -60,9 +60,6 @@ def many(count: int = 600, size: int = 100) -> dict[str, Any]:
     return {f"flag-{number:04d}": {"on": True, "text": "x" * size} for number in range(count)}
 
 
-# -- round trip ---------------------------------------------------------------------------------
-
-
 @given(ITEMS, ITEMS, st.dictionaries(TEXTS, JSON, max_size=2), TEXTS)
 def test_any_json_round_trips_byte_for_byte(
     flags: dict[str, Any], segments: dict[str, Any], meta: dict[str, Any], other: str
@@ -92,9 +89,6 @@ def test_one_flag_inflates_one_block() -> None:
         assert len(body._blocks) == 1
     body.items("flags")
     assert len(body._blocks) > 3
-
-
-# -- the content digest -------------------------------------------------------------------------
 
 
 def shuffled(item: Any, rng: random.Random) -> Any:
@@ -136,9 +130,6 @@ def test_nan_and_infinities_are_refused(value: Any) -> None:
             encode(sections, meta)
 
 
-# -- damage -------------------------------------------------------------------------------------
-
-
 def test_every_flipped_byte_is_detected() -> None:
     encoded = encode({"flags": many(400, 90), "segments": {"s": ["x"]}}, {"m": 1})
     body = opened(encoded)
@@ -172,9 +163,6 @@ def test_inflated_blocks_are_bounded() -> None:
         assert body.keys("flags") == sorted(flags)
         assert all(get(body, "flags", key) == flag for key, flag in flags.items())
         assert 0 < len(body._blocks) <= KEPT_BLOCKS
-
-
-# -- differences between two sets ---------------------------------------------------------------
 
 
 def flags_of(rng: random.Random) -> dict[str, Any]:

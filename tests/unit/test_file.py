@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore import Client
+from flagstore import Client, errors
 from flagstore.cache import TTL_S
-from flagstore.errors import (
-    ConfigurationError,
-    CorruptSnapshotError,
-    NotLoadedError,
-    StoreUnavailableError,
-)
 from flagstore.keys import snapshot_key, state_key
 from flagstore.stores.file import FileReader, document
 from simulators.clock import FakeClock
@@ -158,7 +152,7 @@ def test_documents_of_providers(content: Any, provider: str, names: str) -> None
     ],
 )
 def test_unknown_documents(opened: Opened, text: str) -> None:
-    with pytest.raises(CorruptSnapshotError, match=r"flags\.json is not a document that"):
+    with pytest.raises(errors.CorruptSnapshotError, match=r"flags\.json is not a document that"):
         opened(text).keys()
 
 
@@ -199,7 +193,7 @@ def test_split_yaml_without_quotes(opened: Opened) -> None:
 
 def test_yaml_without_pyyaml(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(ConfigurationError, match=r"flags\.yaml is YAML: install PyYAML"):
+    with pytest.raises(errors.ConfigurationError, match=r"flags\.yaml is YAML: install PyYAML"):
         opened(LAUNCHDARKLY_YAML, "flags.yaml").keys()
 
 
@@ -209,15 +203,18 @@ def test_byte_order_mark_is_ignored(opened: Opened) -> None:
 
 
 def test_missing_file(opened: Opened) -> None:
-    with pytest.raises(StoreUnavailableError, match=r"never\.json: No such file"):
+    with pytest.raises(errors.StoreUnavailableError, match=r"never\.json: No such file"):
         opened(None, "never.json").keys()
+
+
+def bootstrapped(file: Path, records: Any, clock: FakeClock, **options: Any) -> Client:
+    options |= {"clock": clock.now, "monotonic": clock.monotonic, "bootstrap": str(file)}
+    return Client("prod", store=RecordsReader(records, clock), replicas=1, **options)
 
 
 def test_bootstrap_serves_until_the_store_responds(file: Path, clock: FakeClock) -> None:
     records: Any = {}
-    store = RecordsReader(records, clock)
-    clocks = {"clock": clock.now, "monotonic": clock.monotonic}
-    flags = Client("prod", store=store, bootstrap=str(file), replicas=1, **clocks)
+    flags = bootstrapped(file, records, clock)
     assert flags.keys() == ["a"]
     assert flags.snapshot().item("segments", "beta") == LARGE
     assert flags.info().stale
@@ -237,11 +234,9 @@ def test_bad_bootstraps_raise_not_loaded(
     path = tmp_path / "flags.json"
     if data is not None:
         path.write_bytes(data)
-    store = RecordsReader({}, clock)
-    clocks = {"clock": clock.now, "monotonic": clock.monotonic}
-    flags = Client("prod", store=store, bootstrap=str(path), **clocks)
+    flags = bootstrapped(path, {}, clock)
     for _ in range(2):
-        with pytest.raises(NotLoadedError, match=r"nothing has been published.*bootstrap"):
+        with pytest.raises(errors.NotLoadedError, match=r"nothing has been published.*bootstrap"):
             flags.snapshot()
-    lenient = Client("prod", store=store, bootstrap=str(path), defaults_until_loaded=True, **clocks)
+    lenient = bootstrapped(path, {}, clock, defaults_until_loaded=True)
     assert lenient.detail("a", default=5).error == "NOT_LOADED"

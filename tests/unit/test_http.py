@@ -17,12 +17,15 @@ import trustme
 from local.certificates import server_context
 from simulators import faults
 from simulators.launchdarkly import LaunchDarklySimulator, rich_flags
+from simulators.scripted_server import ScriptedServer
 from storesync import errors
 from storesync.http import HttpClient, HttpLimits, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from simulators.scripted_server import Connection
 
 QUICK = HttpLimits(connect_s=1, total_s=0.4)
 SECRET = "sdk-canary-71f0"
@@ -69,9 +72,16 @@ def test_response(server: LaunchDarklySimulator) -> None:
 
 
 def test_deadline_in_handshake() -> None:
-    with dripping_tls() as port:
+    """The response to a ClientHello is a long record, a byte at a time."""
+
+    def drip(connection: Connection) -> None:
+        connection.send(b"\x16\x03\x03\x3f\xff")
+        while not connection.server.ending.wait(0.02):
+            connection.send(b"\x02")
+
+    with ScriptedServer(drip, http=False) as server:
         with pytest.raises(errors.ProviderUnavailableError, match="within"):
-            LOCAL.get(f"https://127.0.0.1:{port}/", HEADERS)
+            LOCAL.get(f"https://127.0.0.1:{server.port}/", HEADERS)
         assert not lingering(30)
 
 
@@ -248,22 +258,3 @@ def test_deadline_over_tls(tls_server: tuple[LaunchDarklySimulator, Path]) -> No
     with pytest.raises(errors.ProviderUnavailableError, match="within"):
         LOCAL.get(server.url, HEADERS)
     assert not lingering(30)
-
-
-@contextlib.contextmanager
-def dripping_tls() -> Iterator[int]:
-    """Respond to a ClientHello with a long record, a byte at a time."""
-    ending = threading.Event()
-
-    def serve(listener: socket.socket) -> None:
-        with listener, contextlib.suppress(OSError), listener.accept()[0] as connection:
-            connection.sendall(b"\x16\x03\x03\x3f\xff")
-            while not ending.wait(0.02):
-                connection.sendall(b"\x02")
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=serve, args=(listener,))
-    thread.start()
-    yield listener.getsockname()[1]
-    ending.set()
-    thread.join()

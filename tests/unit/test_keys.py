@@ -65,9 +65,6 @@ def test_keys_of_the_documented_layout() -> None:
     assert keys.document_key("prod") == ("prod:document", "features")
 
 
-# -- records ------------------------------------------------------------------------------------
-
-
 def test_chunks_of_a_snapshot_record() -> None:
     head = SnapshotRecord(7, "model", "d", '{"flags":1}', 5, b"index", "i")
     assert "body" not in head.to_record(keys.snapshot_key("prod"))

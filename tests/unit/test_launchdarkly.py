@@ -35,9 +35,6 @@ def changed() -> dict[str, Any]:
     return audit_entry("flag", "dark-mode", "updateOn", after=after)
 
 
-# -- sync requests ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("resource", "requests"),
     [
@@ -88,9 +85,6 @@ def test_webhook_without_options(options: dict[str, str]) -> None:
 def test_unexpected_body_requests_a_sync(body: Any, required: Any) -> None:
     """A check costs little, and missing a change would not. AI Configs are evaluated as flags."""
     assert required_by(body, **OURS) == required
-
-
-# -- revisions to reach -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -149,9 +143,6 @@ def test_satisfied(required: str, *, satisfied: bool) -> None:
     """Keys may hold the notation's own characters; a missing flag has no version."""
     flags = {"x@y/z": {"version": 7}}
     assert PROVIDER.satisfied(required, 0, lambda s, k: {"flags": flags}[s].get(k)) is satisfied
-
-
-# -- documents ----------------------------------------------------------------------------------
 
 
 def fetch(document: Any, base_url: str = "", **options: str) -> tuple[FlagSet, str]:

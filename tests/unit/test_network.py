@@ -43,9 +43,6 @@ def soon(seconds: float = 5.0) -> float:
     return time.monotonic() + seconds
 
 
-# -- certificates ---------------------------------------------------------------------------------
-
-
 class Roots(NamedTuple):
     """Two authorities: one in place of Amazon, and one that only the system trusts."""
 
@@ -142,9 +139,6 @@ def test_hanging_handshake_ends_by_the_deadline(roots: Roots) -> None:
     del roots
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
         network.connect("127.0.0.1", silent.getsockname()[1], soon(0.2), tls=True)
-
-
-# -- names ----------------------------------------------------------------------------------------
 
 
 class NameServer:

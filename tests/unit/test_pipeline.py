@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore.keys import Key, SnapshotRecord, history_key, snapshot_key, state_key
+from simulators.launchdarkly_flags import new_flag
 from simulators.provider import SOURCE, ModelProvider
 from simulators.reader_store import chunks_of
 from storesync import errors
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
 
 UNCHANGED = ["next_token", "heartbeat"]
 PUBLISHED = ["next_token", "publish", "project"]
-LAUNCHDARKLY_FLAG = {
-    "key": "a",
-    "version": 1,
-    "on": False,
-    "variations": [True],
-    "fallthrough": {"variation": 0},
-}
 
 
 def numbered(count: int) -> dict[str, int]:
@@ -309,7 +303,7 @@ def test_changed_provider() -> None:
     rig = synced({"a": {"name": "a"}})
     rig.provider.name = "launchdarkly"
     rig.provider.is_older = get("launchdarkly").is_older  # type: ignore[method-assign]
-    rig.provider.change(a=LAUNCHDARKLY_FLAG)
+    rig.provider.change(a=new_flag("a"))
     report = rig.sync(source=replace(SOURCE, provider="launchdarkly"))
     assert (report.outcome, report.fetches) == ("published", 1)
     namespaces = {"prod:$state", "prod:$snapshot", "prod:$history", "prod:features", "prod:$inited"}

@@ -242,17 +242,6 @@ def dying_at(number: int) -> Any:
     return step
 
 
-def test_unnamed_chunks_expire_a_day_later() -> None:
-    """Readers that still have an older snapshot record have a day to read its chunks."""
-    rig = Rig()
-    token = rig.publish(large(1))
-    rig.drop_history()
-    assert rig.expiries(token) == {None}
-    rig.publisher.expire_chunks(rig.publication())
-    assert rig.expiries(token) == {int(rig.clock.now()) + CHUNK_TTL_S}
-    assert not rig.pending_record(token)
-
-
 def test_chunks_of_an_abandoned_publication_expire() -> None:
     """Its pending record stays for as long as the writer may still write; a later one's too."""
     rig = Rig()

@@ -60,9 +60,6 @@ def read(reader: RedisReader, seconds: float = 2.0) -> Any:
     return reader.read(KEY, consistent=False, deadline=deadline)
 
 
-# -- the protocol ---------------------------------------------------------------------------------
-
-
 def test_record_is_one_command(played: ScriptedServer, reader: RedisReader) -> None:
     assert read(reader) == RECORD
     assert received(played) == [b"*2\r\n$7\r\nHGETALL\r\n$28\r\nflagstore:{prod}:$snapshot:1\r\n"]
@@ -100,9 +97,6 @@ def test_no_server_is_an_error_in_time() -> None:
         assert address
         with pytest.raises(StoreUnavailableError, match=host):
             read(RedisReader(address), 0.2)
-
-
-# -- connections ----------------------------------------------------------------------------------
 
 
 def test_login_costs_no_round_trip(played: ScriptedServer) -> None:
@@ -146,9 +140,6 @@ def test_interrupted_read_leaves_no_response_behind(
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert read(reader) == RECORD
-
-
-# -- errors of the server -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -204,9 +195,6 @@ def test_time_out_reports_the_earlier_error(played: ScriptedServer, reader: Redi
         read(reader, 0.8)
 
 
-# -- settings -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("url", "required"),
     [
@@ -239,9 +227,6 @@ def test_closed_client_leaves_nothing_open(played: ScriptedServer) -> None:
     played.default = reply(*(part for field in fields for part in field))
     url = f"redis://127.0.0.1:{played.port}"
     assert read_strictly({"FLAGSTORE_REDIS_URL": url, "FLAGSTORE_TABLE": "t"}) == "['a'] False \n"
-
-
-# -- names and values -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [0, -1, 2**63, "", "s", "1", "ü\r\n", b"", b"s", b"1\xff"])

@@ -26,9 +26,6 @@ HERE = {"environment": "production"}
 QUERY = {"environment": "production", "inlineSegmentConstraints": False}
 
 
-# -- verification -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("method", "headers", "token"),
     [
@@ -55,9 +52,6 @@ def test_secret_with_bearer() -> None:
     PROVIDER.verify(WebhookRequest({"authorization": f"Bearer {SECRET}"}, b""), whole)
     with pytest.raises(errors.SignatureError):
         PROVIDER.verify(WebhookRequest({"authorization": SECRET}, b""), whole)
-
-
-# -- sync requests ---------------------------------------------------------------------------------
 
 
 def required_by(body: Any, **options: str) -> tuple[str, ...] | None:
@@ -111,9 +105,6 @@ def test_events_with_a_revision(kind: str, flag: str | None, *, revises: bool) -
 def test_invalid_revision(number: Any) -> None:
     """Only a number that Unleash could have counted is required."""
     assert required_by({**event(42, "feature-created", flag="dark-mode"), "id": number}) == ()
-
-
-# -- documents ----------------------------------------------------------------------------------
 
 
 def fetch(document: Any, base_url: str = "http://unleash", **options: str) -> FlagSet:
@@ -228,9 +219,6 @@ def test_members() -> None:
         ]
     }
     assert PROVIDER.members(segment) == {"userId=1", "userId=2", "age=18"}
-
-
-# -- the document that is built from a snapshot ------------------------------------------------
 
 
 def published(provider: str, meta: Any, **sections: Any) -> Snapshot:
