@@ -123,18 +123,14 @@ def test_unknown_matcher() -> None:
     "damaged",
     [
         flag(conditions=None),
-        flag(seed="1"),
         flag(prerequisites=[{"n": "other"}]),
         flag(conditions=[rollout(on=0)]),
         flag(conditions=[rollout(on=60, off=60)]),
         flag(conditions=[rollout(control=100)]),
-        flag(configurations=[]),
         flag(trafficAllocation=101),
         flag(trafficAllocation=50, trafficAllocationSeed=None),
         with_matcher(negate=None),
-        with_matcher(keySelector=[]),
         with_matcher(matcherType="MATCHES_STRING", stringMatcherData="("),
-        with_matcher(matcherType="WHITELIST", whitelistMatcherData={"whitelist": [5]}),
         with_matcher(matcherType="BETWEEN", betweenMatcherData={"dataType": "NUMBER", "start": 1}),
     ],
 )

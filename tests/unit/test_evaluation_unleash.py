@@ -138,16 +138,13 @@ def test_flag_that_does_not_compile(given: dict[str, Any]) -> None:
     "given",
     [
         {"name": "f", "enabled": "yes", "strategies": []},
-        {"name": "f", "enabled": True, "strategies": {}},
         flag("f", having(values=["a"])),
         flag("f", having(operator="IN", values=[5])),
-        flag("f", having(operator="NUM_EQ", value=5)),
         flag("f", having(operator="IN", values=[], inverted=0)),
         flag("f", {"name": "flexibleRollout", "parameters": {"rollout": 50}}),
         flag("f", {"name": "default", "segments": ["9"]}),
         flag(variants=[{"name": "a", "weight": -1}]),
         flag(variants=[{"name": "a", "weight": (1 << 31) - 1}, {"name": "b", "weight": 1}]),
-        flag(variants=[{"weight": 1}]),
         flag(dependencies=[{"feature": "g", "enabled": "yes"}]),
     ],
 )

@@ -99,7 +99,7 @@ def constraint(given: Json) -> Predicate:
         test = _pattern(value or "", ignore_case)
     else:
         raise UnknownOperatorError(f"unknown operator {operator[:64]!r}")
-    return _of_field(name, test, inverted=inverted)
+    return of_field(name, test, inverted=inverted)
 
 
 def never(_: Mapping[str, Any]) -> bool:
@@ -107,7 +107,9 @@ def never(_: Mapping[str, Any]) -> bool:
     return False
 
 
-def _of_field(name: str, test: Test, *, inverted: bool) -> Predicate:
+def of_field(name: str, test: Test, *, inverted: bool = False) -> Predicate:
+    """Return a predicate for a field's value, which a missing one is not unless inverted."""
+
     def check(context: Mapping[str, Any]) -> bool:
         value = context[name]
         return value is not None and test(value)

@@ -28,6 +28,7 @@ from flagstore.evaluation.unleash_operators import (
     in_networks,
     members,
     never,
+    of_field,
     quotable,
 )
 
@@ -276,13 +277,8 @@ def _flexible_rollout(flag: Flag, parameters: Mapping[str, str]) -> Predicate | 
 def _addresses(_: Flag, parameters: Mapping[str, str]) -> Predicate:
     if "IPs" not in parameters:
         return never
-    fits = in_networks([quotable(part) for part in _parts(parameters["IPs"])])
-
-    def check(context: Mapping[str, Any]) -> bool:
-        value = context["remoteAddress"]
-        return value is not None and fits(value)
-
-    return check
+    networks = [quotable(part) for part in _parts(parameters["IPs"])]
+    return of_field("remoteAddress", in_networks(networks))
 
 
 def _host_names(_: Flag, parameters: Mapping[str, str]) -> Predicate:
