@@ -105,14 +105,14 @@ def test_unsupported_values(pattern: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "texts", "length"),
     [
-        (r"\d+x", ["1"], 60_000),
+        (r"\d+x", ["1"], 30_000),
         (r"\d+\d+\d+$", ["1"], 300),
-        ("foo.*bar.*baz", ["foo", "foobar"], 350),
-        (r"^.+@.+\..+$", ["a@", "@", "@."], 60_000),
-        (r"^[^@]+@[^@]+\.[^@]+$", ["a.", "."], 60_000),
+        ("foo.*bar.*baz", ["foo", "foobar"], 300),
+        (r"^.+@.+\..+$", ["a@", "@", "@."], 30_000),
+        (r"^[^@]+@[^@]+\.[^@]+$", ["a.", "."], 30_000),
         (r"Chrome/(\d+)\..*Mobile.*Safari", ["Chrome/1.", "Chrome/1.Mobile"], 400),
         (r"https?://[^/]*\.example\.com", ["http://", ".example"], 400),
-        (r"^(\d{1,3}\.){3}\d{1,3}$", ["1.", "123"], 60_000),
+        (r"^(\d{1,3}\.){3}\d{1,3}$", ["1.", "123"], 30_000),
     ],
 )
 def test_lengths(pattern: str, texts: list[str], length: int) -> None:
@@ -175,7 +175,7 @@ def test_random_patterns() -> None:
             found = matcher(pattern)
             for _ in range(10):
                 text = "".join(random.choices([*"ab1 -@.\n", *parts], k=random.randint(0, 8)))
-                assert bool(found(text)) is bool(plain.search(text)), (pattern, text)
+                assert found(text) is bool(plain.search(text)), (pattern, text)
 
 
 @pytest.mark.campaign

@@ -16,7 +16,6 @@ Characters that are newer than this Python's Unicode tables may be classified di
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import category
@@ -27,15 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
-    Matcher: TypeAlias = Callable[[str], object]
-    """Returns a true value if the pattern matches anywhere in a string."""
+    Matcher: TypeAlias = Callable[[str], bool]
+    """Returns whether the pattern matches anywhere in a string."""
     Chars: TypeAlias = frozenset[str]
     """Those of a sample of characters that something may begin with."""
 
 _MAX_STEPS = 400_000
 """Of Python's ``re`` for one text: a few milliseconds."""
-_LONGEST, _SHORTEST = 100_000, 50
-"""The longest text; a pattern that is too slow for one of the other length is refused."""
+_LENGTHS = (100_000, 30_000, 10_000, 3_000, 1_000, 500, 400, 300, 200, 100, 50)
+"""Limits for texts; a pattern that is too slow for the shortest ones is refused."""
 _MAX_LENGTH, _MAX_GROUPS, _MAX_COPIES = 1_000, 50, 50
 """Of a pattern with its repetitions; Rust limits patterns, too."""
 _ENDLESS = 1 << 32
@@ -55,22 +54,25 @@ def matcher(pattern: str, *, ignore_case: bool = False) -> Matcher:
     """
     pattern, flags = _without_flags(pattern, re.IGNORECASE if ignore_case else re.NOFLAG)
     sequences = _parse(pattern, flags)
-    limit = bisect_right(range(_LONGEST), _MAX_STEPS, key=lambda n: _bounded(sequences, n)[1]) - 1
-    if limit < _SHORTEST:
+    for limit in _LENGTHS:
+        translated, steps = _bounded(sequences, limit)
+        if steps <= _MAX_STEPS:
+            break
+    else:
         raise UnsupportedError("repetitions that can split a string in many ways")
-    search = re.compile(_bounded(sequences, limit)[0], flags).search
+    search = re.compile(translated, flags).search
     words = re.search(r"\\[wWbB]", pattern)
     # Python's \s has four more characters, and its i equals two Turkish letters.
     odd = "\x1c\x1d\x1e\x1f" + ("\u0130\u0131" if flags & re.IGNORECASE else "")
 
-    def found(text: str) -> object:
+    def found(text: str) -> bool:
         if len(text) > limit:
             raise UnsupportedError("a value that is too long for this pattern")
         if not (text.isascii() and text.isprintable()):
             for one in {*text}:
                 if one in odd or (words and _differs(one)):
                     raise UnsupportedError(f"the character {one!r}")
-        return search(text)
+        return search(text) is not None
 
     return found
 

@@ -185,7 +185,7 @@ def _pattern(value: str, ignore_case: bool) -> Test:  # noqa: FBT001 - a setting
 
     _check_escapable([value])
     try:
-        found = patterns.matcher(value, ignore_case=ignore_case)
+        return patterns.matcher(value, ignore_case=ignore_case)
     except patterns.InvalidPatternError:
         return lambda _: False
     except UnsupportedError as error:
@@ -196,7 +196,6 @@ def _pattern(value: str, ignore_case: bool) -> Test:  # noqa: FBT001 - a setting
             raise UnsupportedError(why)
 
         return unsupported
-    return lambda text: bool(found(text))
 
 
 # -- numbers, dates and versions -------------------------------------------------------------------
