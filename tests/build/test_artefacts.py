@@ -228,7 +228,6 @@ def test_wheel_contains_only_the_reader(tmp_path: Path) -> None:
 
 
 def test_bill_of_materials_lists_every_pin() -> None:
-    """With all its digests."""
     components = sbom.bill(LOCK)["components"]
     named = {f"{each['name']}=={each['version']}" for each in components}
     assert named == set(re.findall(r"^(\S+==\S+)", LOCK, re.MULTILINE))

@@ -105,16 +105,6 @@ class Rig:
         )
         return from_item(response["Item"]) if "Item" in response else None
 
-    def records(self, namespace: str) -> list[Record]:
-        """Return the records of one namespace."""
-        response = self.aws.client("dynamodb").query(
-            TableName=self.environ["FLAGSTORE_TABLE"],
-            KeyConditionExpression="#n = :n",
-            ExpressionAttributeNames={"#n": "namespace"},
-            ExpressionAttributeValues={":n": {"S": namespace}},
-        )
-        return [from_item(item) for item in response["Items"]]
-
     def change(self, key: Key, **values: Any) -> None:
         """Change attributes of a record, whoever else writes it."""
         record = {**(self.record(key) or {}), **values}

@@ -87,7 +87,6 @@ class World:
         return address, key, ("--provider", server.provider, *server.options), register
 
     def add(self, name: str, *more: str) -> Command:
-        """Return the command with all options of a source on one server."""
         options = [option for part in self.parts(name) for option in part]
         return ("source", "add", "prod", *options, *more)
 
@@ -220,7 +219,6 @@ class World:
 
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Server]]:
-    """Give two servers of each provider."""
     found: dict[str, Server] = {}
     with ExitStack() as stack:
         for copy in "ab":
@@ -251,7 +249,6 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Server]]:
 
 @pytest.fixture
 def world(rig: Rig, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """Give a deployment whose SSM can break off."""
     for name, value in rig.environ.items():
         monkeypatch.setenv(name, value)  # SyncFunction's role, for AppConfig
     with Interrupter(lambda: rig.aws.port) as gate:

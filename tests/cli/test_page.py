@@ -93,7 +93,6 @@ def test_every_example_shows_what_the_page_says(
 
 
 def test_commands_on_other_pages_exist(rig: Rig) -> None:
-    """With each of their options."""
     texts = [
         block.text.replace("\\\n", " ")
         for page in all_pages()

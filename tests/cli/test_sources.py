@@ -186,7 +186,6 @@ def test_register_with_launchdarkly(
 def test_register_fails(
     rig: Rig, unleash: UnleashSimulator, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """The source is configured and a sync requested; the manual steps are printed."""
     Admin(unleash, monkeypatch).status = status
     token = ("--register", "--admin-token-file", rig.file("admin", ADMIN_TOKEN))
     done = rig.add("u", unleash, *token)

@@ -66,7 +66,6 @@ def run(python: str, code: str, environment: dict[str, str]) -> list[str]:
 
 
 def launchdarkly() -> dict[str, Any]:
-    """Return the flags as LaunchDarkly's data files have them."""
     clause = {"contextKind": "user", "attribute": "plan", "op": "in", "values": ["pro"]}
     rules = {"fallthrough": {"variation": 1}, "rules": [{"variation": 0, "clauses": [clause]}]}
     flags = {
@@ -112,7 +111,6 @@ def unleash() -> dict[str, Any]:
 
 
 def appconfig(**more: Any) -> dict[str, Any]:
-    """Return the flags as AppConfig's document has them, and more values."""
     pro = {"name": "pro", "enabled": True, "rule": '(eq $plan "pro")'}
     others = {"name": "others", "enabled": True}
     colors = [
@@ -181,7 +179,6 @@ def provider(title: str, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 @pytest.mark.parametrize("title", TITLES)
 def test_handlers_agree(title: str, tmp_path: Path) -> None:
-    """The handler before and the one after return the same, for two users."""
     processes.needs_python()
     before, after = PAIRS[title]
     home = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
@@ -272,7 +269,6 @@ def test_edge_comparison(tmp_path: Path) -> None:
 
 
 def test_agent_comparison(tmp_path: Path) -> None:
-    """Nothing is printed until an attribute differs."""
     file = tmp_path / "flags.json"
     file.write_text(json.dumps(appconfig(limits={"enabled": True, "limit": 3})))
     with Agent() as agent:
