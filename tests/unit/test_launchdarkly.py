@@ -41,7 +41,6 @@ def changed() -> dict[str, Any]:
         (f"{HERE}:flag/dark-mode", True),
         (f"{HERE}:segment/beta", True),
         ("proj/shop;web,team-a:env/production;live;{critical:true}:flag/dark-mode;ui", True),
-        ("proj/shop:env/production;{critical:true}:flag/dark-mode", True),
         ("proj/*:env/*:flag/*", True),
         ("*", True),
         (HERE, True),

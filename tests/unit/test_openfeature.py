@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ADA = EvaluationContext("ada")
 HUGE = 10**400
-NO_WORDS = {"ABSENT", "STALE", "TYPE_CHECKING"}
+NO_WORDS = {"ABSENT", "NOT_FOUND", "STALE", "TYPE_CHECKING"}
 
 
 class Fixed(StubFlags):
@@ -83,9 +83,7 @@ class Color(StrEnum):
         (JSON, "float", "part", 1, 0.5),
         (JSON, "float", "number", 0.0, 7.0),
         (JSON, "object", "object", MappingProxyType({"x": 1}), {"a": [1]}),
-        (JSON, "object", "object", [], {"a": [1]}),
         (JSON, "object", "list", (1,), [1, {"b": None}]),
-        (JSON, "object", "list", {}, [1, {"b": None}]),
         (SPLIT, "boolean", "no", True, False),
         (SPLIT, "object", "configured", {}, {"limit": 5}),
         (UNLEASH, "boolean", "off", True, False),
@@ -108,17 +106,12 @@ def test_types_of_all_providers(
         ("boolean", "number", True),
         ("string", "null", "x"),
         ("integer", "yes", 3),
-        ("integer", "part", 3),
-        ("float", "yes", 3.0),
         ("float", "huge", 3.0),
         ("object", "text", {"x": 1}),
-        ("object", "null", {"x": 1}),
         # The default itself is of another type.
         ("boolean", "yes", 1),
-        ("integer", "number", True),
         ("integer", "number", 1.0),
         ("float", "part", HUGE),
-        ("object", "object", "text"),
         ("string", "text", None),
     ],
 )

@@ -82,13 +82,11 @@ def test_other_environments(environment: Any, options: Any, required: Any) -> No
     [
         ("feature-created", "dark-mode", True),
         ("feature-environment-enabled", "dark-mode", True),
-        ("strategy-order-changed", "dark-mode", True),
         ("segment-updated", None, True),
         ("features-imported", None, True),
         ("segment-created", None, False),
         ("project-environment-added", None, False),
         ("feature-favorited", "dark-mode", False),
-        ("feature-unfavorited", "dark-mode", False),
         ("feature-link-added", "dark-mode", False),
         ("change-request-applied", "dark-mode", False),
         ("change-added", "dark-mode", False),
