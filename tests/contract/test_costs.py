@@ -50,41 +50,22 @@ THOUSAND = {f"flag-{n}": {"name": f"flag-{n}", "strategies": ["x" * 400]} for n 
 
 
 @pytest.mark.parametrize("etags", [True, False])
-def test_unchanged_set_costs_two_small_writes_and_no_flag_data(
-    dynamo_rig: DynamoRig, etags: bool
-) -> None:
-    """Fencing token and heartbeat; nothing else is read or written."""
+def test_costs_of_a_check(dynamo_rig: DynamoRig, etags: bool) -> None:
+    """Unchanged: token and heartbeat. Changed: also a publication, and rows of up to 2 KB."""
     dynamo_rig.provider = ModelProvider(flags=dict(THOUSAND), etags=etags)
     dynamo_rig.sync()
-    client = UnreliableClient(dynamo_rig.table.client)
-    assert dynamo_rig.sync(client).outcome == "unchanged"
-    assert dict(client.calls) == {"update_item": 2}
-
-
-def test_one_changed_flag_of_a_thousand_costs_three_write_requests(dynamo_rig: DynamoRig) -> None:
-    """Fencing token, publication, row; the limit that we promise is six."""
-    dynamo_rig.provider = ModelProvider(flags=dict(THOUSAND))
-    dynamo_rig.sync()
-    dynamo_rig.provider.change(**{next(iter(dynamo_rig.provider.flags)): {"name": "changed"}})
-    client = UnreliableClient(dynamo_rig.table.client)
-    assert dynamo_rig.sync(client).changes.changed
-    assert dict(client.calls) == {"update_item": 1, "transact_write_items": 2, "get_item": 1}
-
-
-def test_further_changes_cost_their_rows_and_no_request(dynamo_rig: DynamoRig) -> None:
-    """The first change writes snapshot and history; each further one only its row of up to 2 KB."""
-    dynamo_rig.provider = ModelProvider(flags=dict(THOUSAND))
-    dynamo_rig.sync()
-    costs = []
-    for count in (1, 50):
-        changed = list(dynamo_rig.provider.flags)[:count]
-        dynamo_rig.provider.change(**{key: {"name": key, "count": count} for key in changed})
-        client = CountingClient(dynamo_rig.table.client)
+    units = {}
+    for count in (0, 1, 50):
+        changed = {key: {"name": key, "count": count} for key in list(THOUSAND)[:count]}
+        if changed:
+            dynamo_rig.provider.change(**changed)
+        meter = CountingClient(dynamo_rig.table.client)
+        client = UnreliableClient(meter)
         assert len(dynamo_rig.sync(client).changes.changed) == count
-        costs.append((client.requests(), client.write_units))
-    (requests, units), (more_requests, more_units) = costs
-    assert requests == more_requests
-    assert more_units - units <= 4 * 49
+        more = {"update_item": 1, "transact_write_items": 2, "get_item": 1}
+        assert dict(client.calls) == (more if count else {"update_item": 2})
+        units[count] = meter.write_units
+    assert units[50] - units[1] <= 4 * 49
 
 
 @pytest.mark.parametrize(

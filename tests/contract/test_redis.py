@@ -153,15 +153,7 @@ def test_scan_of_several_pages(redis_server: Server) -> None:
 # -- memory ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("policy", "refused"),
-    [
-        ("allkeys-lru", True),
-        ("allkeys-random", True),
-        ("volatile-ttl", False),
-        ("noeviction", False),
-    ],
-)
+@pytest.mark.parametrize(("policy", "refused"), [("allkeys-lru", True), ("volatile-ttl", False)])
 def test_server_that_may_evict_flags_is_refused(
     redis_server: Server, policy: str, refused: bool
 ) -> None:

@@ -18,10 +18,9 @@ from simulators.deployment import (
     Output,
     ShiftedClock,
     request,
-    signature,
     signed,
 )
-from simulators.launchdarkly import audit_entry
+from simulators.launchdarkly import audit_entry, sign
 from simulators.launchdarkly_flags import new_flag
 from simulators.server import compact
 from simulators.unleash import event as unleash_event
@@ -98,12 +97,12 @@ def test_signed_webhook(receiving: Deployment) -> None:
     "event",
     [
         signed("prod", entry(padding="x" * 5_000_000)),  # all environments, twice
-        request("prod", entry(), {"X-lD-SIGNATURE": signature(entry())}, encode=True),
+        request("prod", entry(), {"X-lD-SIGNATURE": sign(entry(), SECRET)}, encode=True),
         request("unleash", "no JSON, from somebody's template", {"authorization": SECRET}),
         request("unleash", b"\xff\xfe", {"authorization": f"Bearer {SECRET}"}, encode=True),
         request("header", enabled(), {"x-webhook-secret": SECRET}),
         request("url", enabled(), token=TOKEN),
-        request("prod", entry(), {"x-ld-signature": signature(entry())}, token="ignored"),
+        request("prod", entry(), {"x-ld-signature": sign(entry(), SECRET)}, token="ignored"),
         {**signed("prod", entry()), "rawPath": "/live/flags/webhooks/prod"},
     ],
     ids=["large", "base64", "text", "bytes", "header", "url", "token", "stage and domain"],

@@ -12,7 +12,7 @@ import pytest
 from rigs import SOURCE
 from sdks import processes, sets
 from sdks.processes import MODULES, PYTHON, same
-from sdks.sets import ARCHIVED, GONE, MAIN, SEGMENT_FLAG, SETS
+from sdks.sets import MAIN, SEGMENT_FLAG, SETS
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.split import SplitSimulator
 from simulators.unleash import UnleashSimulator
@@ -30,34 +30,30 @@ def publish(rig: DynamoRig, server: Any, name: str) -> None:
     assert rig.sync().outcome == "published"
 
 
-def test_launchdarklys_sdk_reads_the_table_once(dynamo_rig: DynamoRig) -> None:
-    """All flags for all contexts from one read and one large segment, as from its own memory."""
-    flags, segments = sets.launchdarkly()
-    assert GONE in flags
-    contexts = sets.contexts("launchdarkly", 40)
-    task: dict[str, Any] = {"flags": [*flags, "never-there"], "contexts": contexts}
-    with LaunchDarklySimulator(flags, segments) as server:
-        publish(dynamo_rig, server, "launchdarkly")
-        published, calls = processes.adapted(dynamo_rig, "launchdarkly", **task)
-        response = json.loads(server.document())
+@pytest.mark.parametrize(
+    ("provider", "more"),
+    [("launchdarkly", {}), ("unleash", {"cache": False}), ("unleash", {"cache": True})],
+)
+def test_sdk_reads_the_table_once(
+    dynamo_rig: DynamoRig, provider: str, more: dict[str, bool]
+) -> None:
+    """All flags for all contexts from one read and one large segment, as from the SDK's memory."""
+    simulator, made = {
+        "launchdarkly": (LaunchDarklySimulator, sets.launchdarkly),
+        "unleash": (UnleashSimulator, sets.unleash),
+    }[provider]
+    contexts = sets.contexts(provider, 20)
+    task: dict[str, Any] = {"flags": [*made()[0], "never-there"], "contexts": contexts}
+    with simulator(*made()) as server:
+        publish(dynamo_rig, server, provider)
+        published, calls = processes.adapted(dynamo_rig, provider, **task, **more)
+        document: Any = server.document().decode()
     assert sorted(calls) == CALLS
-    same(published, processes.python("launchdarkly", **task, document=response), contexts)
-
-
-@pytest.mark.parametrize("cache", [False, True])
-def test_unleashs_sdk_reads_the_table_once(dynamo_rig: DynamoRig, *, cache: bool) -> None:
-    """The same of Unleash's, by our client as by our cache in a client of one's own."""
-    flags, segments = sets.unleash()
-    assert {MAIN, ARCHIVED} < flags.keys()
-    contexts = sets.contexts("unleash", 20)
-    task: dict[str, Any] = {"flags": [*flags, "never-there"], "contexts": contexts}
-    with UnleashSimulator(flags, segments) as server:
-        publish(dynamo_rig, server, "unleash")
-        published, calls = processes.adapted(dynamo_rig, "unleash", **task, cache=cache)
-        document = server.document().decode()
-    assert sorted(calls) == CALLS
-    assert json.loads(published[0])["known"] == len(flags)
-    same(published, processes.python("unleash", **task, document=document), contexts)
+    if provider == "launchdarkly":
+        document = json.loads(document)
+    else:
+        assert json.loads(published[0])["known"] == len(made()[0])
+    same(published, processes.python(provider, **task, document=document), contexts)
 
 
 @pytest.mark.parametrize(("prefix", "impressions"), [(None, "none"), ("my.prefix", "debug")])

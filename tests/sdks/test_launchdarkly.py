@@ -43,7 +43,7 @@ def change(rig: AnyRig) -> None:
     rig.provider.set_flag(MAIN, fallthrough={"variation": 1})
     rig.provider.set_segment("employees", rules=[])
     rig.provider.remove_flag(REMOVED)
-    rig.provider.remove_flag(ARCHIVED, archive=True)
+    rig.provider.remove_flag(ARCHIVED)
     rig.provider.remove_segment("used-by-no-flag")
     assert rig.sync().outcome == "published"
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import time
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.awsrequest import AWSResponse
 
-from .launchdarkly import SIGNATURE_HEADER
+from .launchdarkly import SIGNATURE_HEADER, sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -292,12 +290,8 @@ def request(
     }
 
 
-def signature(body: bytes, secret: str = SECRET) -> str:
-    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-
-
 def signed(source: str, body: bytes, secret: str = SECRET, *, encode: bool = False) -> Any:
-    return request(source, body, {SIGNATURE_HEADER.lower(): signature(body, secret)}, encode=encode)
+    return request(source, body, {SIGNATURE_HEADER.lower(): sign(body, secret)}, encode=encode)
 
 
 def batch(*records: Mapping[str, Any]) -> dict[str, Any]:

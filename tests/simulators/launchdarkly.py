@@ -67,16 +67,12 @@ class LaunchDarklySimulator(ProviderServer):
             self._sync_request("flag", key, action, before=before, after=flag)
             return int(flag["version"])
 
-    def remove_flag(self, key: str, *, archive: bool = False) -> None:
-        """Delete a flag, or archive it: either way SDKs no longer see it."""
+    def remove_flag(self, key: str) -> None:
+        """Delete a flag; for SDKs, archiving is the same."""
         with self.lock:
-            before = self._flags.pop(key)
+            del self._flags[key]
             self._publish()
-            if archive:
-                after = {**before, "version": before["version"] + 1, "archived": True}
-                self._sync_request("flag", key, "updateGlobalArchived", before=before, after=after)
-            else:
-                self._sync_request("flag", key, "deleteFlag")
+            self._sync_request("flag", key, "deleteFlag")
 
     def set_segment(self, key: str, **fields: Any) -> int:
         """Change or create a segment, send its webhook, and return its version."""
