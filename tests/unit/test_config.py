@@ -284,6 +284,8 @@ NO_PROVIDER = "\"provider\": no provider '': use one of appconfig, launchdarkly,
     ("public", "private", "expected"),
     [
         ("{", CREDENTIALS, ["S is not JSON"]),
+        pytest.param("[" * 99_999, CREDENTIALS, ["S is not JSON"], id="deep"),
+        (LAUNCHDARKLY, {**LAUNCHDARKLY, "key": "\ud800"}, ["C holds a lone surrogate"]),
         ([], CREDENTIALS, ["S must be a JSON object"]),
         ({}, CREDENTIALS, [f"S {NO_PROVIDER}"]),
         ({**LAUNCHDARKLY, "document": True}, CREDENTIALS, ['S "document" is for Unleash only']),
@@ -355,6 +357,7 @@ def test_webhook(text: dict[str, Any], method: str, header: str) -> None:
     ("fields", "expected"),
     [
         ({"secrets": SECRET}, ['"secrets" must be a list']),
+        ({"secrets": [7]}, ['"secrets" must be a list']),
         ({"secrets": []}, ['"secrets" must hold at least one, and none shorter than 16']),
         (
             {"secrets": [SECRET, "short"]},
