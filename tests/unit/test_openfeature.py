@@ -84,6 +84,7 @@ class Color(StrEnum):
         (JSON, "float", "number", 0.0, 7.0),
         (JSON, "object", "object", MappingProxyType({"x": 1}), {"a": [1]}),
         (JSON, "object", "list", (1,), [1, {"b": None}]),
+        (JSON, "object", "object", [], {"a": [1]}),
         (SPLIT, "boolean", "no", True, False),
         (SPLIT, "object", "configured", {}, {"limit": 5}),
         (UNLEASH, "boolean", "off", True, False),
@@ -110,8 +111,10 @@ def test_types_of_all_providers(
         ("object", "text", {"x": 1}),
         # The default itself is of another type.
         ("boolean", "yes", 1),
+        ("integer", "number", True),
         ("integer", "number", 1.0),
         ("float", "part", HUGE),
+        ("object", "object", "text"),
         ("string", "text", None),
     ],
 )
