@@ -59,7 +59,6 @@ def refusal(operation: str, reason: str = "ThrottlingError") -> Exception:
 
 
 def counted(connection: Any) -> Any:
-    """Return a reader's connection that notes its calls."""
     call, connection.calls = connection.call, []
 
     def noted(asked: Any, *arguments: Any) -> Any:

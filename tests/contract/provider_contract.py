@@ -70,7 +70,6 @@ ENDLESS = frozenset({"silence", "drip of headers", "drip of the body"})
 
 
 def documents(sample: bytes) -> st.SearchStrategy[bytes]:
-    """Generate any JSON, or the sample with one value replaced."""
     values = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
         lambda inner: (

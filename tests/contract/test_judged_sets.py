@@ -126,7 +126,6 @@ def only(**fields: Any) -> Alter:
 
 
 def clause(**fields: Any) -> Alter:
-    """Return a function that gives a flag of LaunchDarkly one rule of one clause."""
     return set_to(rules=[{"id": "r", "variation": 0, "clauses": [{"attribute": "a", **fields}]}])
 
 

@@ -89,7 +89,6 @@ class TestSplit(ProviderContract):
     )
 
     def signed(self, body: bytes, secret: Secret, method: str) -> WebhookRequest:
-        """Put the secret into the URL, the only place there is."""
         assert method == "url"
         return WebhookRequest({"content-type": "application/json"}, body, secret.reveal())
 
@@ -167,7 +166,6 @@ class TestAppConfig(ProviderContract):
                 self.provider.verify(request, self.webhook(method))
 
     def webhook(self, method: str = "url", *secrets: Secret, **options: str) -> WebhookConfig:
-        """Build a webhook config, which is never used."""
         return super().webhook(method or "url", *secrets, **options)
 
     def test_any_provider_event(self) -> None:

@@ -94,7 +94,6 @@ def publish(store: Store, token: int = 1) -> list[Record]:
 
 
 def use_all(store: Store) -> None:
-    """Make every step that a sync can make."""
     token, state = store.next_token("prod", FLOOR)
     publish(store, token)
     with pytest.raises(ConditionFailedError):
@@ -221,7 +220,6 @@ def test_full_memory_fails_before_any_write(redis_server: Server) -> None:
 
 @pytest.fixture
 def users(redis_server: Server) -> Server:
-    """Give a server with the users that the page names."""
     for name, rules in LINES.items():
         add_user(redis_server, name, rules)
     return redis_server

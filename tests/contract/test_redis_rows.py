@@ -41,7 +41,6 @@ def rig(redis_server: Server) -> Iterator[RedisRig]:
 
 
 def rows(rig: RedisRig) -> dict[bytes, Any]:
-    """Return all keys that LaunchDarkly's SDKs would read."""
     admin = rig.server.admin
     reads: dict[bytes, Any] = {b"hash": admin.hgetall, b"string": admin.get}
     keys: Any = admin.keys("{prod}:*")
@@ -54,7 +53,6 @@ def own(rig: RedisRig) -> set[bytes]:
 
 
 def lines(items: dict[str, Any]) -> dict[bytes, bytes]:
-    """Return a hash as LaunchDarkly's SDKs read it."""
     return {
         key.encode(): json.dumps(item, separators=(",", ":")).encode()
         for key, item in items.items()

@@ -29,8 +29,6 @@ ODD = "beta testers: {ü}/中 🙂.till"
 
 @dataclass
 class SplitModel(ModelProvider):
-    """A model of Split: it has rule-based segments as well."""
-
     name: str = SPLIT
     rule_based: dict[str, Any] = field(default_factory=dict)
     sets: list[str] = field(default_factory=list)
@@ -45,7 +43,6 @@ class SplitModel(ModelProvider):
 
 
 def segment(name: str, *keys: str) -> dict[str, Any]:
-    """Return a segment as the provider's module makes it."""
     return {name: {"name": name, "keys": sorted(keys)}}
 
 
@@ -65,7 +62,6 @@ def rig(redis_server: Server) -> Iterator[RedisRig]:
 
 
 def rows(rig: RedisRig) -> dict[str, Any]:
-    """Return all data that Split's SDKs would read, by key without the prefix."""
     admin = rig.server.admin
     reads: dict[bytes, Any] = {b"set": admin.smembers, b"string": admin.get}
     keys: Any = admin.keys("{prod}.SPLITIO.*")

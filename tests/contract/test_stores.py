@@ -42,7 +42,6 @@ class TestRedis(StoreContract):
 
     @pytest.fixture(params=["server", "cluster", "cluster launchdarkly", "cluster split"])
     def store(self, request: pytest.FixtureRequest) -> Iterator[Store]:
-        """Give a store on an empty server, or entered at the first of an empty cluster."""
         place, _, native = request.param.partition(" ")
         found = request.getfixturevalue(f"redis_{place}")
         with opened(found if place == "server" else found[0], native=native) as store:

@@ -91,8 +91,6 @@ class MachineClock:
 
 
 class Burst:
-    """Webhooks, the queue, the pollers, the schedule, and the outcome."""
-
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.simulation = Simulation()
@@ -179,7 +177,6 @@ class Burst:
         assert not self.queue
 
     def latencies(self, moments: list[tuple[float, int]]) -> list[float]:
-        """Return the seconds from each moment until its revision was in the store."""
         return [
             max(0.0, min(at for at, revision in self.completed if revision >= required) - begun)
             for begun, required in moments
@@ -271,7 +268,6 @@ class ColdBurst(Burst):
             self.ssm.put(f"{PREFIX}/{kind}", dict.fromkeys(names, value))
 
     def webhooks(self, count: int, seconds: float, begin: float = 0.0) -> None:
-        """Schedule changes that are announced at once."""
         for _ in range(count):
             moment = START + begin + self.rng.uniform(0, seconds)
             self.simulation.start(self._change_and_arrive, moment)

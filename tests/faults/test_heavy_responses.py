@@ -34,12 +34,10 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def repeated(item: bytes) -> bytes:
-    """Return a body with as many of these items as fit."""
     return b'{"flags":[' + b",".join([item] * ((BODY_BYTES - 12) // (len(item) + 1))) + b"]}"
 
 
 def many_names() -> bytes:
-    """Return a body that is one object with as many names as fit."""
     names = (b'"%06x":0' % number for number in range((BODY_BYTES - 2) // 11))
     return b"{" + b",".join(names) + b"}"
 

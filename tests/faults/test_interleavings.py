@@ -20,7 +20,6 @@ from storesync.store import Condition
 
 
 def settled(provider: ModelProvider) -> dict[Any, Any]:
-    """Return the records of a store that has been in sync for a minute."""
     clock = FrozenClock()
     clock.advance(-60)
     world = World({}, provider, clock=clock)

@@ -116,7 +116,6 @@ class Race(World):
                 self.go(number)
 
     def repair(self) -> None:
-        """Check once more, as the retried sync request or the schedule does."""
         self.clock.advance(60)
         last = self.add("last", self.sync)
         while not last.done:
@@ -125,10 +124,7 @@ class Race(World):
 
 
 class Life(Race):
-    """Syncs among operators, who roll back, unpin, remove the source and add it again."""
-
     def _check(self, before: SourceState, after: SourceState) -> None:
-        """Check the invariants: a purge leaves nothing, a rollback ends a pin."""
         snapshot_record = self.snapshot_record()
         self.hold(
             (snapshot_record.token if snapshot_record else 0) == after.published,

@@ -74,7 +74,6 @@ class World:
         self._read = 0
 
     def schedule(self, rounds: int = 1) -> None:
-        """Run the schedule, and count the dead letters each time."""
         for _ in range(rounds):
             self.clock.advance(SCHEDULE_S)
             self.deployment.run_schedule(partial(self.invoke, "sync"))

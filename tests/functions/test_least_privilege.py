@@ -48,7 +48,6 @@ def recorded(
 def life(
     stack: Deployment, provider: LaunchDarklySimulator, recorder: Recorder, clock: ShiftedClock
 ) -> None:
-    """Publish, change, shrink, grow and fail."""
     request_and_sync(stack, recorder)
     keys = sorted(provider.flags())
     provider.set_flag(keys[0], on=False)
@@ -83,7 +82,6 @@ def request_and_sync(stack: Deployment, recorder: Recorder) -> None:
 
 
 def read() -> None:
-    """Read a set in chunks, and its age, from a cold start."""
     store = open_reader()
     client = flagstore.Client("prod", store=store)
     assert client.keys()

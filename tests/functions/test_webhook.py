@@ -70,7 +70,6 @@ def refuse(event: Any, status: int) -> str:
 
 @pytest.fixture
 def receiving(deployment: Deployment) -> Deployment:
-    """Give a deployment with one webhook of each kind."""
     options = {"project": "shop", "environment": "production"}
     deployment.put_webhook("prod", "launchdarkly", options=options)
     deployment.put_webhook("unleash", "unleash", options={"environment": "production"})

@@ -19,7 +19,6 @@ LARGE = [f"user-{number}" for number in range(5_000)]
 
 class Rig(reader_rig.Rig):
     def renew(self, flags: dict[str, Any], segments: dict[str, Any] | None = None) -> None:
-        """Publish these, and let the TTL pass."""
         meta = {"version": 2}  # without it Unleash's engine knows no feature
         self.publish(flags, meta, segments=segments or {})
         self.advance(reader_rig.EXPIRED_S)

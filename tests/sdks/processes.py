@@ -52,7 +52,6 @@ def output(
 def run(
     command: list[str | PurePath], task: Mapping[str, Any], environment: Mapping[str, str]
 ) -> list[Any]:
-    """Run a script on a task; return what it prints, an object per line."""
     printed = output(command, environment, input=json.dumps(task))
     return [json.loads(line) for line in printed.splitlines()]
 
@@ -76,7 +75,6 @@ def node(script: str, **task: Any) -> list[str]:
 
 
 def needs_node() -> str:
-    """Return the command of Node.js, or skip the test where it or the SDKs are missing."""
     command = shutil.which("node")
     if command is None or not (NODE_FOLDER / "node_modules").exists():
         pytest.skip("the SDKs for Node.js are missing: run `make setup-e2e`")

@@ -66,7 +66,6 @@ def snapshot_client() -> Any:
 
 
 def launchdarkly() -> Iterator[Any]:
-    """Evaluate each flag with its reason, and all flags at once."""
     from ldclient import Config, Context, LDClient
     from ldclient.feature_store import InMemoryFeatureStore
     from ldclient.integrations import DynamoDB, Files, Redis
@@ -102,7 +101,6 @@ def launchdarkly() -> Iterator[Any]:
 
 
 def split() -> Iterator[Any]:
-    """Evaluate each flag and flag set; then list the manager's flags."""
     from splitio import Key
 
     factory = split_factory()
@@ -132,7 +130,6 @@ def split() -> Iterator[Any]:
 
 
 def split_factory() -> Any:
-    """Return the SDK's factory over the task's place."""
     from splitio import get_factory
 
     config: dict[str, Any] = {"impressionsMode": TASK.get("impressions", "none")}

@@ -39,7 +39,6 @@ def rigs(redis_server: Server) -> Iterator[dict[str, RedisRig]]:
 
 
 def code(kind: str, holds: str) -> str:
-    """Return the only block of the page of a kind that holds a text."""
     (found,) = (b.text for b in blocks(PAGE) if b.kind == kind and holds in b.text)
     return found
 

@@ -45,7 +45,6 @@ def evaluate(sdk: str, place: dict[str, str]) -> list[str]:
 
 
 def from_redis(rig: RedisRig, sdk: str) -> list[str]:
-    """Let an SDK evaluate published rows; Redis must have refused nothing."""
     results = evaluate(sdk, rig.place())
     refused: Any = rig.server.admin.execute_command("ACL", "LOG")
     assert refused == []
@@ -53,7 +52,6 @@ def from_redis(rig: RedisRig, sdk: str) -> list[str]:
 
 
 def from_split(rig: RedisRig, sdk: str) -> list[str]:
-    """Let an SDK evaluate Split's response."""
     return evaluate(sdk, {"url": rig.provider.url, "key": rig.provider.sdk_key})
 
 

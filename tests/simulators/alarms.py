@@ -35,8 +35,6 @@ def points(line: Mapping[str, Any], time_s: float) -> list[Point]:
 
 
 class Stack:
-    """Values of the intrinsic functions that alarms use; references are ``Name`` or ``A.B``."""
-
     def __init__(self, template: Mapping[str, Any], references: Mapping[str, str]) -> None:
         self._template = template
         defaults = {

@@ -87,14 +87,12 @@ class AppConfigSimulator(ProviderServer):
 
     @property
     def options(self) -> dict[str, str]:
-        """The options of a source that reads this profile."""
         named = zip(("application", "environment", "profile"), self.ids.values(), strict=True)
         found = {option: each[0] for option, each in named}
         return {**found, "region": self.region, **({"format": "freeform"} if self.freeform else {})}
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables that a function's role comes in."""
         return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.sdk_key}
 
     # -- changing flags -------------------------------------------------------------------------
@@ -139,7 +137,6 @@ class AppConfigSimulator(ProviderServer):
         return number
 
     def deploy(self, version: int) -> int:
-        """Begin a gradual deployment and return its number."""
         with self.lock:
             number = len(self._deployments) + 1
             assert version in self.versions
@@ -280,7 +277,6 @@ class AppConfigSimulator(ProviderServer):
         return 200, self.versions[number], {"Version-Number": str(number)}
 
     def document(self) -> bytes:
-        """Return the newest first page of deployments."""
         return compact({"Items": list(reversed(self.newest()["deployments"]))[: self.page_size]})
 
     def empty_document(self) -> bytes:

@@ -58,7 +58,6 @@ def dynamodb(aws: StandIn) -> Any:
 
 
 def create_table(client: Any) -> str:
-    """Create a table of the store's schema: namespace (HASH) and key (RANGE); return its name."""
     name = f"flags-{uuid.uuid4().hex}"
     keys = {"namespace": "HASH", "key": "RANGE"}
     client.create_table(

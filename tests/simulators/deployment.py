@@ -68,8 +68,6 @@ class Metrics:
 
 
 class Output:
-    """Everything that was printed in one test."""
-
     def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
         self._capture = capture
         self._out = ""
@@ -245,7 +243,6 @@ class Deployment:
             self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=record["receiptHandle"])
 
     def waiting(self) -> dict[str, int]:
-        """Return how many messages are due, delayed and in flight."""
         names = {
             "due": "ApproximateNumberOfMessages",
             "delayed": "ApproximateNumberOfMessagesDelayed",
@@ -299,6 +296,5 @@ def batch(*records: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sync_request(source: str, **more: Any) -> dict[str, Any]:
-    """Make a sync request as WebhookFunction writes it."""
     sent_at = int(time.time() * 1000)
     return {"source": source, "required": [], "sent_at": sent_at, "trigger": "webhook", **more}

@@ -103,21 +103,18 @@ def truncated_gzip(handler: Handler) -> None:
 
 @_fault
 def wrong_length(handler: Handler) -> None:
-    """Promise more bytes than are sent."""
     body = handler.good_body()
     handler.send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(body) + 10) + body)
 
 
 @_fault
 def html(handler: Handler) -> None:
-    """Send a login page with 200, as proxies and portals do."""
     page = b"<!doctype html><title>Sign in</title>"
     handler.reply(200, page, {"Content-Type": "text/html; charset=utf-8"})
 
 
 @_fault
 def endless_body(handler: Handler) -> None:
-    """Send chunks endlessly, as fast as they are read."""
     handler.send_raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     chunk = b'{"padding": "' + b"x" * 65_523
     while handler.send_raw(b"%x\r\n%s\r\n" % (len(chunk), chunk)):

@@ -145,7 +145,6 @@ class ForgetfulWorld(World):
         self._changed = self.records != before
 
     def ranks(self, fingerprint: tuple[Any, ...]) -> dict[int, int]:
-        """Return each fencing token as it is."""
         return {token: token for token in super().ranks(fingerprint)}
 
     def fingerprint(self) -> tuple[Any, ...]:
@@ -166,7 +165,6 @@ class ForgetfulWorld(World):
         return publication.token, Nonce(publication.nonce), publication in self._lost
 
     def _line(self, publication: Publication) -> list[Publication]:
-        """Return a publication and all that it followed, newest first."""
         line = [publication]
         while line[-1] in self._before:
             line.append(self._before[line[-1]])

@@ -36,8 +36,6 @@ _REST_FIELDS = (
 
 
 class LaunchDarklySimulator(ProviderServer):
-    """One environment of one LaunchDarkly project."""
-
     def __init__(
         self,
         flags: Mapping[str, Any] | None = None,
@@ -57,7 +55,6 @@ class LaunchDarklySimulator(ProviderServer):
     # -- changing flags -------------------------------------------------------------------------
 
     def set_flag(self, key: str, **fields: Any) -> int:
-        """Change or create a flag, send its webhook, and return its version."""
         with self.lock:
             before = self._flags.get(key)
             flag = _next(before or new_flag(key), fields, fresh=before is None)
@@ -75,7 +72,6 @@ class LaunchDarklySimulator(ProviderServer):
             self._sync_request("flag", key, "deleteFlag")
 
     def set_segment(self, key: str, **fields: Any) -> int:
-        """Change or create a segment, send its webhook, and return its version."""
         with self.lock:
             before = self._segments.get(key)
             segment = _next(before or new_segment(key), fields, fresh=before is None)

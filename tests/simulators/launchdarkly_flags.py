@@ -21,7 +21,6 @@ _VARIATIONS: list[list[Any]] = [
 
 
 def new_flag(key: str) -> dict[str, Any]:
-    """Return a boolean flag that is on for everybody."""
     return {
         "key": key,
         "on": True,

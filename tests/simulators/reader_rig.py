@@ -77,7 +77,6 @@ class Rig:
 
 
 def together(count: int, work: Callable[[], Any]) -> list[Any]:
-    """Run it in this many threads at once; return each result or exception."""
     barrier = threading.Barrier(count)
 
     def run(_: int) -> Any:

@@ -21,8 +21,6 @@ Response = tuple[int, bytes, dict[str, str]]
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an API with JSON, and its response."""
-
     who: str
     service: str
     operation: str

@@ -53,7 +53,6 @@ class Server:
 
 @contextmanager
 def running(*, ca: trustme.CA | None = None, cluster: bool = False) -> Iterator[Server]:
-    """Run one server; with an authority over TLS, and only the user ADMIN may enter."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip(MISSING)
@@ -101,7 +100,6 @@ def _secured(ca: trustme.CA, folder: Path) -> dict[str, Path | str]:
 
 
 def join(servers: list[Server]) -> None:
-    """Make one cluster of servers, each with its share of the slots."""
     first = servers[0]
     bus = first.admin.config_get("cluster-port")["cluster-port"]
     for number, server in enumerate(servers):

@@ -116,7 +116,6 @@ class World:
     # -- actors ---------------------------------------------------------------------------------
 
     def add(self, name: str, work: Callable[[], None]) -> Actor:
-        """Add an actor; it starts when it is first let go."""
         actor = Actor(name, greenlet(lambda: self._live(actor, work)))
         self.actors.append(actor)
         return actor
@@ -150,7 +149,6 @@ class World:
             actor.done = True
 
     def stop(self, step: str) -> None:
-        """Wait until the running actor may go on."""
         actor = self.current()
         if actor and (self._switch_at_reads or step not in self.quiet):
             actor.waiting = step
@@ -204,12 +202,10 @@ class World:
                 actor.thread.throw()
 
     def key(self) -> int:
-        """Return a hash of everything that decides what can still happen."""
         found = self.fingerprint()
         return hash(_renamed(found, self.ranks(found), {}))
 
     def ranks(self, fingerprint: tuple[Any, ...]) -> dict[int, int]:
-        """Return the place of each fencing token in their order."""
         return {token: at for at, token in enumerate(sorted({0, *_tokens(fingerprint)}))}
 
     def fingerprint(self) -> tuple[Any, ...]:
@@ -306,7 +302,6 @@ def _renamed(value: Any, ranks: Mapping[int, int], names: dict[str, int]) -> Any
 
 
 def core(state: SourceState) -> tuple[Any, ...]:
-    """Return what of a source state decides what happens next."""
     tokens = map(Token, (state.token, state.published, state.rows_version))
     nonces = map(Nonce, (state.check_nonce, state.nonce))
     return (*tokens, state.digest, state.etag, state.revision, state.pinned, state.refused, *nonces)

@@ -18,8 +18,6 @@ CUT = b""
 
 
 class Request(NamedTuple):
-    """One HTTP request with lower-case header names; or a batch of bytes, as its body."""
-
     method: str
     path: str
     headers: dict[str, str]
@@ -120,7 +118,6 @@ class ScriptedServer:
 
 
 def http_response(status: int, body: bytes = b"", *, length: int | None = None) -> bytes:
-    """Return an HTTP response, with a length that may be wrong."""
     size = len(body) if length is None else length
     return b"HTTP/1.1 %d Played\r\nContent-Length: %d\r\n\r\n%b" % (status, size, body)
 

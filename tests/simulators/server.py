@@ -174,7 +174,6 @@ class ProviderServer:
         return self
 
     def stop(self) -> None:
-        """Send what is still to be sent, then close every connection."""
         self.settle()
         if self._server is not None and self._thread is not None:
             self._server.ending.set()
@@ -212,7 +211,6 @@ class ProviderServer:
             self._frozen, self._frozen_for = self._newest, requests
 
     def publish(self, state: Any) -> None:
-        """Make a state the newest one; it must not be changed afterwards."""
         with self.lock:
             self._newest = state
 

@@ -35,8 +35,6 @@ FetchResult = tuple[int, bytes, dict[str, str]]
 
 
 class SplitSimulator(ProviderServer):
-    """One environment of a Split project."""
-
     def __init__(
         self,
         flags: Mapping[str, Any] | None = None,
@@ -69,7 +67,6 @@ class SplitSimulator(ProviderServer):
     # -- changing flags -------------------------------------------------------------------------
 
     def set_flag(self, name: str, **fields: Any) -> int:
-        """Change or create a flag, send its webhook, and return its change number."""
         with self.lock:
             before = self._flags.get(name)
             return self._put({**(before or new_flag(name)), "status": "ACTIVE", **fields}, before)
@@ -81,7 +78,6 @@ class SplitSimulator(ProviderServer):
             return self._put({**before, "status": "ARCHIVED"}, before)
 
     def set_segment(self, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> int:
-        """Change or create a segment and return its change number. No webhook tells of it."""
         with self.lock:
             keys = {*self._segments.get(name, (0, ()))[1], *add} - {*remove}
             self._segments[name] = (self._next(), sorted(keys))

@@ -17,7 +17,6 @@ _DATA = [f"{kind}MatcherData" for kind in (*_KINDS, "boolean", "string")]
 
 
 def new_flag(name: str) -> dict[str, Any]:
-    """Return a flag that is on for everybody."""
     return {
         "trafficTypeName": "user",
         "name": name,

@@ -23,7 +23,6 @@ class StubEngine:
         self.evaluations = evaluations
 
     def context(self, given: Mapping[str, Any]) -> Any:
-        """Refuse a context that is "bad", fail for one that is "broken"."""
         if given.get("bad"):
             raise ContextError(CONTEXT_INVALID, "bad")
         if given.get("broken"):

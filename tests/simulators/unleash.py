@@ -30,8 +30,6 @@ PATH = "/api/client/features"
 
 
 class UnleashSimulator(ProviderServer):
-    """One environment of an Unleash server."""
-
     def __init__(
         self,
         flags: Mapping[str, Any] | None = None,
@@ -55,7 +53,6 @@ class UnleashSimulator(ProviderServer):
     # -- changing flags -------------------------------------------------------------------------
 
     def set_flag(self, name: str, **fields: Any) -> int:
-        """Change or create a flag, send its webhook, and return the event's number."""
         with self.lock:
             before = self._flags.get(name)
             self._flags[name] = copy.deepcopy({**(before or new_flag(name)), **fields})
@@ -75,7 +72,6 @@ class UnleashSimulator(ProviderServer):
             return self._event("feature-archived", name)
 
     def set_segment(self, identifier: int, **fields: Any) -> int:
-        """Change or create a segment, send its webhook, and return the event's number."""
         with self.lock:
             before = self._segments.get(str(identifier))
             segment = copy.deepcopy({**(before or new_segment(identifier)), **fields})

@@ -11,7 +11,6 @@ _COUNTRIES = ("DE", "FR", "JP", "BR", "US", "KE")
 
 
 def new_flag(name: str) -> dict[str, Any]:
-    """Return a feature that is on for everybody."""
     return {
         "name": name,
         "type": "release",
