@@ -196,12 +196,6 @@ class StoreContract:
         found = store.read(Key("prod:flags", "ключ/🙂"))
         assert found == record("prod:flags", "ключ/🙂", item=value)
 
-    def test_missing_records(self, store: Store) -> None:
-        """None, an empty scan, an empty source state."""
-        assert store.read(Key("prod:$snapshot", "1")) is None
-        assert list(store.scan("prod:flags")) == []
-        assert store.state("prod") == SourceState()
-
     # -- names ----------------------------------------------------------------------------------
 
     def test_sources_with_similar_names_are_separate(self, store: Store) -> None:

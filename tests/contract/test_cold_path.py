@@ -98,9 +98,3 @@ def test_any_number_of_flags_costs_one_call(rig: DynamoRig) -> None:
     assert transport.calls == ["GetItem"]
     transport.close()
     print(f"a first flag, then all {len(user.all())} flags: {len(transport.calls)} store call")
-
-
-def test_sync_function_imports_redis_only_if_used() -> None:
-    """redis-py costs a cold start a tenth of a second."""
-    code = "import sys, storesync.sync; print({'redis', 'asyncio'} & {*sys.modules})"
-    assert run("-c", code) == "set()\n"

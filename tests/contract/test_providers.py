@@ -271,12 +271,13 @@ def test_unknown_provider() -> None:
             f"from storesync.sync import parse; parse({QUEUED})",
             tuple(f"storesync.providers.{name}" for name in providers.names()),
         ),
+        ("import storesync.sync", ("redis", "asyncio")),
         (
             "import storesync.webhook",
             ("requests", "storesync.http", "storesync.pipeline", "storesync.stores"),
         ),
     ],
-    ids=["providers", "queued requests", "receiver"],
+    ids=["providers", "queued requests", "sync", "receiver"],
 )
 def test_imports(code: str, unwanted: tuple[str, ...]) -> None:
     """A function does not import modules that it never uses."""

@@ -24,7 +24,7 @@ from simulators.deployment import (
 from storesync import providers, sync, webhook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from simulators.deployment import Calls, Deployment, Output
     from simulators.launchdarkly import LaunchDarklySimulator
@@ -91,27 +91,27 @@ def test_webhooks(
     assert len(output.logs) > 10
 
 
-RESPONSES: list[Callable[[], faults.Fault]] = [
-    lambda: faults.body(json.dumps({"flags": {KEY: KEY}, "segments": BODY_CANARY}).encode()),
-    lambda: faults.body(f"<html>{BODY_CANARY} {KEY}</html>".encode()),
-    lambda: faults.redirect(f"https://{TOKEN}@169.254.169.254/{SECRET}"),
-    lambda: faults.status(401),
-    lambda: faults.status(503, retry_after=KEY),
-    faults.reset,
+RESPONSES = [
+    faults.body(json.dumps({"flags": {KEY: KEY}, "segments": BODY_CANARY}).encode()),
+    faults.body(f"<html>{BODY_CANARY} {KEY}</html>".encode()),
+    faults.redirect(f"https://{TOKEN}@169.254.169.254/{SECRET}"),
+    faults.status(401),
+    faults.status(503, retry_after=KEY),
+    faults.reset(),
 ]
 
 
-@pytest.mark.parametrize("fault", RESPONSES)
+@pytest.mark.parametrize("fault", RESPONSES, ids=lambda fault: fault.name.split()[0])
 def test_provider_responses(
     both: Deployment,
     launchdarkly: LaunchDarklySimulator,
     unleash: UnleashSimulator,
     output: Output,
-    fault: Callable[[], faults.Fault],
+    fault: faults.Fault,
 ) -> None:
     """Neither a provider's response nor the key is repeated."""
     for provider in (launchdarkly, unleash):
-        provider.faults.extend(fault() for _ in range(4))
+        provider.faults.extend([fault] * 4)
     both.run_schedule(invoke)
     assert len([line for line in output.logs if line["message"] == "failed"]) == 2
 
