@@ -101,7 +101,7 @@ RESPONSES = [
 ]
 
 
-@pytest.mark.parametrize("fault", RESPONSES, ids=lambda fault: fault.name.split()[0])
+@pytest.mark.parametrize("fault", RESPONSES)
 def test_provider_responses(
     both: Deployment,
     launchdarkly: LaunchDarklySimulator,

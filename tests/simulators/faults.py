@@ -10,9 +10,8 @@ import socket
 import struct
 import time
 import zlib
-from dataclasses import dataclass
 from email.utils import formatdate
-from functools import cache, wraps
+from functools import cache
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
@@ -22,25 +21,16 @@ if TYPE_CHECKING:
 
     from .server import Handler
 
+    type Fault = Callable[[Handler], object]
+    """Responds faultily."""
+
 BOMB_BYTES = 64 * 1024 * 1024
 JSON = {"Content-Type": "application/json"}
 
 
-@dataclass(frozen=True)
-class Fault:
-    name: str
-    play: Callable[[Handler], object]
-
-
 def _fault[**P](respond: Callable[Concatenate[Handler, P], object]) -> Callable[P, Fault]:
     """Turn a function that responds into one that returns the fault."""
-
-    @wraps(respond)
-    def make(*args: P.args, **more: P.kwargs) -> Fault:
-        name = " ".join([respond.__name__, *map(str, args)])
-        return Fault(name, lambda handler: respond(handler, *args, **more))
-
-    return make
+    return lambda *args, **more: lambda handler: respond(handler, *args, **more)
 
 
 @_fault
@@ -137,7 +127,7 @@ def _bomb() -> bytes:
 
 def inflated(content: bytes) -> Fault:
     packed, headers = gzip.compress(content, 1), {**JSON, "Content-Encoding": "gzip"}
-    return Fault("inflated", lambda handler: handler.reply(200, packed, headers))
+    return lambda handler: handler.reply(200, packed, headers)
 
 
 @_fault

@@ -64,7 +64,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         # One request a connection, as for our client, so a broken one never meets the next.
         self.close_connection = True
         if fault is not None:
-            fault.play(self)
+            fault(self)
             return
         status, body, extra = provider.response(request)
         if body and "gzip" in headers.get("accept-encoding", ""):

@@ -142,7 +142,7 @@ def test_inflating(server: LaunchDarklySimulator, size: int) -> None:
 
 def gzipped(server: LaunchDarklySimulator, body: bytes) -> None:
     headers = {"Content-Encoding": "gzip"}
-    server.faults.append(faults.Fault("", lambda handler: handler.reply(200, body, headers)))
+    server.faults.append(lambda handler: handler.reply(200, body, headers))
 
 
 def test_body_limit_is_exact(server: LaunchDarklySimulator) -> None:
