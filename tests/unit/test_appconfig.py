@@ -113,10 +113,18 @@ def test_stopped_or_reverted_deployment(plain: AppConfigSimulator, state: str) -
         plain.complete(number)
     during = set_of(plain, live="baking")
     plain.stop_deployment(number, allow_revert=state == "complete")
-    after = set_of(plain, live="baking")
-    assert limit(after) == limit(set_of(plain)) == 1
-    assert after.revision > during.revision
-    assert not PROVIDER.is_older(during, after)
+    deployment = plain._find(number)
+    for shown in ("ROLLING_BACK", deployment["State"]):
+        deployment["State"] = shown
+        after = set_of(plain, live="baking")
+        assert limit(after) == limit(set_of(plain)) == 1
+        assert after.revision > during.revision
+        assert not PROVIDER.is_older(during, after)
+        reached = [
+            PROVIDER.satisfied(f"undone/{number}", each.revision, lambda *_: None)
+            for each in (during, after)
+        ]
+        assert reached == [False, True]
 
 
 def test_deployments_of_other_profiles(plain: AppConfigSimulator) -> None:
