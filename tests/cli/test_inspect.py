@@ -32,7 +32,7 @@ def test_status_of_healthy_and_broken_sources(rig: Rig, prod: LaunchDarklySimula
     assert data["dlq"]["due"] == 1
     assert [each["source"] for each in data["sources"]] == ["broken", "prod"]
     shown = rig.run("status").out
-    for text in ("unreadable", "credentials/broken: is missing", "failed on every try"):
+    for text in ("unreadable", "credentials/broken: is missing", "failed every time"):
         assert text in shown
 
 

@@ -222,7 +222,7 @@ def test_removed_source_publishes_nothing(rig: Rig, prod: LaunchDarklySimulator)
     assert rig.json("sync", "prod", code=9)["sources"][0]["outcome"] == "pinned"
     rig.json("source", "remove", "prod", "--yes", "--purge")
     assert rig.record(snapshot_key("prod")) is None
-    assert json.loads(rig.add("prod", prod, "--json").out)["came_back"]
+    assert json.loads(rig.add("prod", prod, "--json").out)["restored"]
     rig.json("sync", "prod")
     assert rig.state().published > published
 

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 DEFAULT_STACK = "flagstore"
 STEP_S = 300.0
-"""Deadline of one step: a large set takes as long as its partition in DynamoDB allows."""
+"""Deadline of one step: DynamoDB limits how fast a large set is written."""
 TABLE, PREFIX = "FLAGSTORE_TABLE", "FLAGSTORE_PARAMETER_PREFIX"
 """Every command needs these; if one is set, the environment describes the deployment."""
 SET_IT = "set it, or name the stack (--stack)"
 SYNC_FUNCTION_S = 310.0
-"""Read time-out for SyncFunction: the longest ``SyncTimeout``, and a cold start."""
+"""Read timeout for SyncFunction: the longest ``SyncTimeout`` plus a cold start."""
 
 
 class Operator:
@@ -90,7 +90,7 @@ class Operator:
         return f"{self.deployment.prefix}/{kind}/{name}"
 
     def source(self, name: str) -> Source:
-        """Return one source. Raises CommandError if there is none of that name."""
+        """Return a source; CommandError if it does not exist."""
         names = self.sources.names()
         if name not in names:
             known = f"the sources are {', '.join(names)}" if names else "there are no sources yet"
@@ -130,7 +130,7 @@ class Operator:
         return source, store, store.state(name)
 
     def reader(self, source: Source) -> Client:
-        """Return a flagstore client of the source, as an application has one."""
+        """Return a flagstore client of the source, like an application's."""
         store = _ReaderStore(self.open(source))
         return Client(source.name, store=store, replicas=self.deployment.replicas)
 
@@ -147,12 +147,12 @@ class Operator:
         return now_ms(self.clock)
 
     def deadline(self) -> Deadline:
-        """Return the deadline of one step, from now on."""
+        """Return a new deadline for one step."""
         return Deadline(self.clock, random.Random(), STEP_S)  # noqa: S311 - jitter
 
 
 class _ReaderStore:
-    """A writer's store as a reader's: all reads are consistent, within the writer's deadline."""
+    """Adapts a writer's store to readers: consistent reads, within the writer's deadline."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -202,9 +202,9 @@ _PARAMETERS = {PREFIX: "ParameterPrefix", "FLAGSTORE_SNAPSHOT_REPLICAS": "Snapsh
 
 
 class Deployment:
-    """The parts of one deployment, as variables name them. An empty string is an unknown part.
+    """The resources of one deployment, from variables; unknown ones are empty.
 
-    ``name``: as shown, such as ``stack flagstore``.
+    ``name``: for messages, such as ``stack flagstore``.
     """
 
     def __init__(self, name: str, environ: Mapping[str, str]) -> None:
@@ -222,7 +222,7 @@ class Deployment:
         self._environ = environ
 
     def require(self, variable: str) -> str:
-        """Return a part that the environment may leave out, or raise a CommandError."""
+        """Return the value of an optional variable; CommandError if it is not set."""
         value = self._environ.get(variable, "")
         if not value:
             raise CommandError(Exit.CONFIGURATION, f"{variable} is not set", SET_IT)
@@ -262,9 +262,8 @@ def storesync() -> None:
     """Operate a flagstore deployment: its sources, its published flags and their history.
 
     --stack (or FLAGSTORE_STACK) names the stack of the deployment. Without it, FLAGSTORE_TABLE,
-    FLAGSTORE_PARAMETER_PREFIX and so on describe it, and without those it is the stack
-    "flagstore". Options follow the command. See docs/cli.md for examples, exit codes and the AWS
-    permissions of each command.
+    FLAGSTORE_PARAMETER_PREFIX and so on are used if set, else the stack "flagstore". Options follow
+    the command. See docs/cli.md for examples, exit codes and the AWS permissions of each command.
 
     Start with `storesync source add NAME`, then `storesync status`. If something is wrong,
     `storesync doctor` shows how to fix it.

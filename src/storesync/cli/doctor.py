@@ -114,7 +114,7 @@ def _check_queues(operator: Operator) -> Iterator[Finding]:
         number = depth(operator, operator.deployment.dlq_url)["due"]
         if number:
             remedy = "see SyncFunction's log for the cause, then redrive or purge this queue"
-            message = f"{number} sync requests failed on every try"
+            message = f"{number} sync requests failed every time"
             yield _finding(PROBLEM, "dead letters", message, remedy)
         else:
             yield _finding(OK, "dead letters", "0 waiting")

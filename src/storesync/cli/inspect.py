@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from storesync.store import Store
 
 STALE_S = 900.0
-"""Three times the default of ReconcileMinutes, as for the alarm on age."""
+"""Three times the default of ReconcileMinutes, as in the age alarm."""
 FLAGS = "flags"
 CHANGES = ("added", "changed", "removed")
 
@@ -35,7 +35,7 @@ CHANGES = ("added", "changed", "removed")
 def status(operator: Operator, *, names: tuple[str, ...], check: bool) -> int:
     """Show the state of sources and queues.
 
-    For each source its age, published version, failures, refusals and pins.
+    Shows each source's age, published version, failures, refusals and pins.
     """
     found = [_status(operator, name) for name in operator.names(names)]
     urls = {"queue": operator.deployment.queue_url, "dlq": operator.deployment.dlq_url}
@@ -91,7 +91,7 @@ def pin_text(pinned: int, now: int) -> str:
 
 
 def problems(name: str, state: SourceState, now: int) -> Iterator[tuple[str, str]]:
-    """Yield what needs attention, according to the source state: a word and a sentence."""
+    """Yield the problems in a source state, each as a word and a sentence."""
     if state.pinned > now:
         text = f"{pin_text(state.pinned, now)}: no changes are published, including kill switches"
         yield "pinned", text
@@ -134,7 +134,7 @@ def _status_lines(found: list[dict[str, Any]], queues: dict[str, Any]) -> Iterat
             yield f"{each['source']}: {problem}"
     for name, numbers in queues.items():
         counts = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in numbers.items())
-        failed = ": sync requests that failed on every try; see SyncFunction's log"
+        failed = ": sync requests that failed every time; see SyncFunction's log"
         yield f"{name}: {counts}" + (failed if name == "dlq" and numbers["due"] else "")
 
 
@@ -173,9 +173,9 @@ def _context(text: str) -> dict[str, Any]:
 def get(
     operator: Operator, *, name: str, flag: str, section: str, context: dict[str, Any] | None
 ) -> None:
-    """Show a flag as readers get it, and its version.
+    """Show a flag as readers receive it, and its version.
 
-    With --context, such as '{"key": "ada"}', also its value for that context and the reason.
+    With --context, such as '{"key": "ada"}', also shows its value for that context and why.
     """
     if context is not None and section != FLAGS:
         raise CommandError(Exit.USAGE, f"--context evaluates flags, not --section {section}")
@@ -274,7 +274,7 @@ def _history_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 @source_argument
 @click.option("--from", "old", type=int, metavar="VERSION", help="Old version; default: current.")
 @click.option(
-    "--to", "new", type=int, metavar="VERSION", help="New version; default: the provider's."
+    "--to", "new", type=int, metavar="VERSION", help="New version; default: the provider's flags."
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 10 if there is a difference.")
 def diff(
@@ -282,7 +282,7 @@ def diff(
 ) -> int:
     """Compare published flags with the provider's, or two versions.
 
-    Names what was added, removed and changed, and prints both JSONs of a changed item. With --from
+    Lists what was added, removed and changed, with both versions of a changed item. With --from
     alone, compares that version with the published one.
     """
     source, store, state = operator.look_up(name)
@@ -313,7 +313,7 @@ def diff(
 def change_lines(
     changes: Changes, both: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Iterator[str]:
-    """Yield a line per item (``+`` added, ``-`` removed, ``~`` changed), and its JSONs if given."""
+    """Yield a line per item (``+`` added, ``-`` removed, ``~`` changed), with *both* versions."""
     for sign, names in (("+", changes.added), ("-", changes.removed), ("~", changes.changed)):
         for name in names:
             yield f"{sign} {name}"

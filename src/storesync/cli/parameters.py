@@ -33,7 +33,7 @@ PROMPTS = {
 
 @dataclass(frozen=True, slots=True)
 class SourceParameters:
-    """The parameters of one source as JSON texts; an empty string is a missing parameter."""
+    """The parameters of one source as JSON strings; a missing one is empty."""
 
     sources: str = ""
     credentials: str = ""
@@ -71,7 +71,7 @@ class SourceParameters:
     def keep_for(self, provider: str, base_url: str = "") -> SourceParameters:
         """Return the parameters that stay valid for this provider and, if given, this address.
 
-        The store always stays, since readers keep reading there.
+        The store is always kept, since readers keep reading there.
         """
         if not self.sources:
             return SourceParameters()
@@ -127,10 +127,10 @@ class AddOptions:
 def complete(
     given: AddOptions, before: SourceParameters, ask: Callable[[str], str] | None
 ) -> AddOptions:
-    """Fill in the provider from what is stored, and ask for missing secrets.
+    """Fill in the stored provider, and ask for missing secrets.
 
-    A new key must come with its provider, and with its address unless that is the provider's usual
-    one; stored values apply to the stored key only. Without a terminal, *ask* is None.
+    A new key must come with its provider, and with its address unless that is the provider's
+    default; stored values apply to the stored key only. Without a terminal, *ask* is None.
 
     Raises:
         CommandError: names the options that are missing.
@@ -168,7 +168,7 @@ def _missing(given: AddOptions, before: SourceParameters) -> Iterator[str]:
 
 
 def compose(given: AddOptions, before: SourceParameters) -> SourceParameters:
-    """Return the new parameters: the options over the stored values that stay valid."""
+    """Return the new parameters: the stored values that stay valid, updated by the options."""
     provider = str(given.provider)
     is_moving = not before.has_key_of(provider, given.base_url)
     before = before.keep_for(provider, given.base_url)

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 @click.option("--verify", is_flag=True, help="Read everything back, and repair damaged data.")
 @click.option("--remote", is_flag=True, help="Invoke SyncFunction instead of syncing from here.")
 def sync(operator: Operator, *, names: tuple[str, ...], verify: bool, remote: bool) -> int:
-    """Fetch and publish now.
+    """Fetch and publish now, from this machine.
 
-    From this machine, and all sources unless some are named.
+    Syncs all sources unless you name some.
     """
     if verify and remote:
         raise CommandError(Exit.USAGE, "--verify and --remote cannot be combined")
@@ -132,17 +132,17 @@ def _sync_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 @command(storesync, "allow")
 @source_argument
 @click.argument("digest", required=False)
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Skip the confirmation.")
 def allow(operator: Operator, *, name: str, digest: str | None, yes: bool) -> int:
     """Publish a flag set that the guard refused.
 
-    It is the one that was refused last, or the suspect one with this DIGEST. Shows first what would
-    be lost. Nothing is done if the provider has changed since.
+    Takes the set that was refused last, or a suspect one by its DIGEST. First shows what would be
+    lost. Does nothing if the provider's flags have changed since.
     """
     source, store, state = operator.look_up(name)
     wanted = digest or state.refused
     if not wanted:
-        remedy = f"`storesync sync {name}` publishes or refuses"
+        remedy = f"`storesync sync {name}` publishes or refuses the current set"
         raise CommandError(Exit.HELD, f"no refused flag set for {name!r}", remedy)
     new = operator.fetch(source)
     found = content_digest(new.sections, new.meta)
@@ -186,7 +186,7 @@ def _pin_ms(text: str) -> int:
     metavar="DURATION",
     help="Duration of the pin: 30m, 1h, 2d, or forever.",
 )
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Skip the confirmation.")
 def rollback(operator: Operator, *, name: str, to: int, pin_ms: int, yes: bool) -> None:
     """Publish an old version and pin it.
 

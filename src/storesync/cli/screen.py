@@ -54,7 +54,7 @@ class CommandError(Exception):
 
 
 class Screen:
-    """The terminal, or with *as_json* the two streams of a script."""
+    """Prints text for a terminal, or JSON with *as_json*."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -80,11 +80,11 @@ class Screen:
 
     @property
     def can_ask(self) -> bool:
-        """Whether there is a terminal, and no script that reads the output."""
+        """Whether the operator can be asked: stdin is a terminal, and output is not JSON."""
         return not self.as_json and sys.stdin.isatty()
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Raise a CommandError unless the operator, or ``--yes``, agrees."""
+        """Ask for confirmation unless *yes* is given; CommandError if declined."""
         if yes:
             return
         if not self.can_ask:
@@ -94,7 +94,7 @@ class Screen:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Format a table with columns as wide as their content, and numbers to the right."""
+    """Format a table with columns as wide as their content and right-aligned numbers."""
     columns = []
     for header, *values in zip(headers, *rows, strict=True):
         cells = [header, *map(str, values)]
@@ -190,12 +190,12 @@ _REMEDIES: tuple[tuple[type[Exception], Exit, str], ...] = (
 
 
 def to_error(error: Exception, source: str = "SOURCE") -> CommandError:
-    """Return an error about a source as the operator sees it. Raise it again if it is a bug."""
+    """Convert an error about a source for the operator. Raises it again if it is a bug."""
     if isinstance(error, CommandError):
         return error
     shown: BaseException = error
     cause: BaseException | None = error
-    while cause is not None:  # an error of AWS says more than the store's
+    while cause is not None:  # AWS's error says more than the store's
         if isinstance(cause, aws.BotoCoreError):
             shown = cause
         if isinstance(cause, aws.ClientError):
@@ -212,7 +212,7 @@ def to_error(error: Exception, source: str = "SOURCE") -> CommandError:
 
 
 def _from_response(error: aws.ClientError) -> CommandError | None:
-    """Return an error response of AWS, or None for a failed condition, which the store handles."""
+    """Convert an error response of AWS; None for a failed condition, which the store handles."""
     code, operation = error.response["Error"]["Code"], error.operation_name
     text = error.response["Error"].get("Message", "")
     if code in _CONDITION_FAILED:
@@ -226,4 +226,4 @@ def _from_response(error: aws.ClientError) -> CommandError | None:
     if code in _MISSING:
         remedy = "check --stack and --region, or FLAGSTORE_TABLE and FLAGSTORE_QUEUE_URL"
         return CommandError(Exit.NOT_FOUND, f"{operation}: resource not found: {text}", remedy)
-    return CommandError(Exit.UNREACHABLE, f"{operation}: AWS responded {code}: {text}", _TRY_AGAIN)
+    return CommandError(Exit.UNREACHABLE, f"{operation}: AWS error {code}: {text}", _TRY_AGAIN)

@@ -56,7 +56,7 @@ _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": Tr
 @source_argument
 @click.option("--provider", type=click.Choice(providers.names()), help="Provider of the flags.")
 @click.option("--key-file", "key", help="File with the key or token; - is stdin.", **_FILE)
-@click.option("--base-url", default="", metavar="URL", help="Provider's address, unless the usual.")
+@click.option("--base-url", default="", metavar="URL", help="Provider's address, if not default.")
 @click.option("--option", "options", help="Option of the source: docs/configure.md.", **_PAIRS)
 @click.option("--webhook-option", "webhook_options", help="Option of its webhook.", **_PAIRS)
 @click.option("--method", help="How to check webhooks, if there are several ways.")
@@ -67,7 +67,7 @@ _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": Tr
 @click.option("--rows/--no-rows", default=None, help="Also write a row per flag; default: yes.")
 @click.option("--allow-http", is_flag=True, help="Permit a provider's address without TLS.")
 @click.option("--replace", is_flag=True, help="Change an existing source.")
-@click.option("--check/--no-check", default=True, help="Try the key first; default: yes.")
+@click.option("--check/--no-check", default=True, help="Test the key first; default: yes.")
 @click.option("--register", is_flag=True, help="Create the webhook through the provider's API.")
 @click.option("--admin-token-file", "token", help="File with a token, for --register.", **_FILE)
 @click.option("--api-url", "api", metavar="URL", help="Address of that API.")
@@ -84,14 +84,14 @@ def add(  # noqa: PLR0913 - its options
 ) -> None:
     """Configure a source: one environment of a provider.
 
-    Tries the key, writes the parameters (docs/configure.md), requests a sync and prints the steps
+    Tests the key, writes the parameters (docs/configure.md), requests a sync and prints the steps
     to create the webhook. At a terminal, asks for missing secrets. With --replace, options that are
     left out stay as they are.
     """
     before = parameters.read(operator, name)
     if before.sources and not replace:
         remedy = "change it with --replace, or use another name"
-        raise CommandError(Exit.USAGE, f"source {name!r} exists", remedy)
+        raise CommandError(Exit.USAGE, f"source {name!r} already exists", remedy)
     ask = partial(click.prompt, hide_input=True, err=True) if operator.screen.can_ask else None
     options = complete(AddOptions(**given), before, ask)
     new = compose(options, before)
@@ -102,19 +102,19 @@ def add(  # noqa: PLR0913 - its options
         registrar = _registrar(made, options, token, api) if register else None
         store = operator.open(made)
         flag_set = operator.fetch(made) if check else None
-    came_back = restore_source(name, store)
+    restored = restore_source(name, store)
     parameters.write(operator, name, new)
     registered, failed = None, None
     if registrar and webhook:
         try:
             registered = registrar.register(base, webhook)
         except CommandError as error:
-            failed = error  # raised last: the source is configured, and the steps are left
+            failed = error  # raised last: the source is configured, and the steps are printed
     data = {
         "source": name,
         "provider": made.provider,
         "counts": flag_set and {each: len(flag_set.keys(each)) for each in flag_set.sections},
-        "came_back": came_back,
+        "restored": restored,
         "requested": operator.request_sync(name),
         "webhook_url": webhook_url(base, webhook) if webhook else None,
         "webhook": registered,
@@ -128,7 +128,7 @@ def add(  # noqa: PLR0913 - its options
 
 @contextmanager
 def _nothing_written() -> Iterator[None]:
-    """Add to errors of the options, or of the provider, that nothing was written."""
+    """Add to an error of the options or the provider that nothing was written."""
     try:
         yield
     except (ConfigurationError, ProviderError) as error:
@@ -220,7 +220,7 @@ def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 @source_argument
 @click.option("--purge", is_flag=True, help="Also delete its flags and history.")
 @click.option("--forget", is_flag=True, help="Delete the parameters only; leave the store alone.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Skip the confirmation.")
 def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: bool) -> None:
     """Stop syncing a source.
 
@@ -247,7 +247,7 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
         token = mark_removed(name, operator.open(made), operator.clock, purge=purge)
     parameters.remove(operator, name, "sources", "credentials")
     data = {"source": name, "tombstone": token, "purged": purge}
-    lines = [f"source {name} is removed; {effect}" if made else f"source {name} is forgotten"]
+    lines = [f"source {name} is removed; {effect}" if made else f"parameters of {name} are deleted"]
     if made is None or providers.get(made.provider).needs_key:
         lines.append("next: delete its webhook at the provider, and revoke its key if it is unused")
     operator.screen.result(data, lines)

@@ -39,7 +39,7 @@ _STEPS = {
         "URL: {url}",
         "{proof}",
         "Select all events",
-        "The form lacks those of segments and dependencies: --register covers them all",
+        "The form lacks events of segments and dependencies: --register covers them, too",
         "Save. Unleash takes up to a minute to notice",
     ),
 }
@@ -54,7 +54,7 @@ UNLEASH_EVENTS = (
     "project-environment-added", "project-environment-removed", "project-revived",
     "segment-created", "segment-deleted", "segment-updated", "strategy-order-changed",
 )  # fmt: skip
-"""Every event that changes what an SDK is served."""
+"""Every event that changes what SDKs receive."""
 
 
 def webhook_url(base: str, webhook: WebhookConfig) -> str:
@@ -83,7 +83,7 @@ def manual_steps(base: str, webhook: WebhookConfig) -> list[str]:
 
 
 def launchdarkly_policy(options: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return LaunchDarkly's policy for everything that SDKs receive of an environment."""
+    """Return LaunchDarkly's policy for everything in an environment that SDKs receive."""
     project = f"proj/{options.get('project') or '*'}"
     where = f"{project}:env/{options.get('environment') or '*'}"
     resources = [
@@ -96,7 +96,7 @@ def launchdarkly_policy(options: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def api_url(provider: str, base_url: str) -> str:
-    """Return the address of a provider's API by that of its flags, or "" if it is unknown."""
+    """Return the address of a provider's webhook API from its base URL, or "" if unknown."""
     if provider == "unleash":
         return re.sub(r"/+api(/.*)?$", "", base_url)
     found = re.fullmatch(r"https://sdk\.((eu\.)?launchdarkly\.(com|us))", base_url)
@@ -104,7 +104,7 @@ def api_url(provider: str, base_url: str) -> str:
 
 
 class Registrar:
-    """The part of a provider's API that manages webhooks. A failed request is a CommandError.
+    """Client of a provider's webhook API. A failed request is a CommandError.
 
     Unleash: ``/api/admin/addons``, which takes every event; the dashboard offers only some.
     LaunchDarkly: ``/api/v2/webhooks`` (LaunchDarkly API docs: webhooks).
