@@ -29,7 +29,7 @@ from storesync.stores.redis import RedisStore
 from storesync.stores.redis_client import open_redis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flagstore import Snapshot
     from local.stand_in import StandIn
@@ -80,6 +80,10 @@ class Rig:
     """``client`` leads to the store, as a warm function would keep it."""
     name: str
     options: dict[str, Any]
+    store: Callable[..., AnyStore]
+    """Opens the store as one sync of the source would use it."""
+    connect: Callable[[], Any]
+    """Opens a reader's connection, which notes its calls; the caller closes it."""
 
     def source(self, **options: Any) -> Source:
         options = {**self.options, **options}
@@ -88,15 +92,6 @@ class Rig:
             return Source(SOURCE, self.provider.name, url, key, **options)
         key = Secret(self.provider.sdk_key)
         return Source(SOURCE, self.name, self.provider.url, key, allow_http=True, **options)
-
-    def store(
-        self, deadline: Deadline | None = None, client: Any = None, source: Source | None = None
-    ) -> AnyStore:
-        raise NotImplementedError
-
-    def connect(self) -> Any:
-        """Return a reader's connection, which notes its calls; the caller closes it."""
-        raise NotImplementedError
 
     def reader_store(self, connection: Any) -> Any:
         return connection

@@ -93,11 +93,7 @@ def test_costs_of_sets_of_any_size(
 
 @pytest.mark.parametrize("count", [115, 300])
 def test_writes_stay_within_the_capacity_of_a_partition(dynamo_rig: DynamoRig, count: int) -> None:
-    """Bodies, rows, history, chunks that expire, and a removal: at most a second's units at once.
-
-    Of flags that hardly compress: 115 have a body that just fits the snapshot record, 300 have one
-    in chunks.
-    """
+    """A body that just fits the snapshot record, or in chunks; rows, history and a removal."""
     meter = PartitionMeter(dynamo_rig.table.client, dynamo_rig.clock)
     for seed in range(13):
         dynamo_rig.provider.flags = large(seed, count)

@@ -1,7 +1,4 @@
-"""A model of a provider: its state is a variable, and it fails on request.
-
-Values may repeat (A → B → A): with values that are always new, a faulty condition can't be seen.
-"""
+"""A model of a provider: its state is a variable, and it fails on request."""
 
 from __future__ import annotations
 

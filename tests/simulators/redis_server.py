@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import trustme
@@ -41,7 +41,7 @@ class Server:
         login = f"{user}:{password}@" if user or password else ""
         return f"redis{'s' if self.ca_file else ''}://{login}{host}:{self.port}"
 
-    def reset(self) -> None:
+    def reset(self) -> Self:
         self.admin.flushall()
         self.admin.script_flush()
         for name, value in (("maxmemory", 0), ("maxmemory-policy", "noeviction")):
@@ -49,6 +49,7 @@ class Server:
         for name in self.admin.acl_users():
             if name not in {"default", ADMIN}:
                 self.admin.acl_deluser(name)
+        return self
 
 
 @contextmanager
@@ -141,18 +142,14 @@ def cluster_servers() -> Iterator[list[Server]]:
 
 @pytest.fixture
 def redis_server(plain_server: Server) -> Server:
-    plain_server.reset()
-    return plain_server
+    return plain_server.reset()
 
 
 @pytest.fixture
 def redis_tls(tls_server: Server) -> Server:
-    tls_server.reset()
-    return tls_server
+    return tls_server.reset()
 
 
 @pytest.fixture
 def redis_cluster(cluster_servers: list[Server]) -> list[Server]:
-    for server in cluster_servers:
-        server.reset()
-    return cluster_servers
+    return [server.reset() for server in cluster_servers]

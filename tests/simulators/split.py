@@ -8,8 +8,6 @@ It behaves as Split's documentation and the sources of its SDKs say:
   page; a ``till`` gets past it. An unknown key is 401.
 - Webhooks are sent for flags only, carry neither signature nor secret beside the URL's, are
   delivered with a 200 and nothing else, are tried twice, 300 ms apart, and are then lost.
-
-The paths are served with and without ``/api`` before them.
 """
 
 from __future__ import annotations
