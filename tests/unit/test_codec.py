@@ -165,17 +165,16 @@ def test_inflated_blocks_are_bounded() -> None:
         assert 0 < len(body._blocks) <= KEPT_BLOCKS
 
 
-def flags_of(rng: random.Random) -> dict[str, Any]:
-    """Return enough flags for several blocks."""
-    return {f"flag-{n:04d}": {"v": n, "t": rng.randbytes(200).hex()} for n in range(200)}
+RNG = random.Random(1)
+VARIED = {f"flag-{n:04d}": {"v": n, "t": RNG.randbytes(200).hex()} for n in range(200)}
+"""Flags that fill several blocks, also compressed."""
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_differing_keys_of_two_bodies(seed: int) -> None:
     """Added, removed and changed, wherever blocks begin."""
     rng = random.Random(seed)
-    before = flags_of(random.Random(1))
-    after = dict(before)
+    before, after = VARIED, dict(VARIED)
     for key in rng.sample(sorted(before), rng.randrange(4)):
         after[key] = {**before[key], "v": rng.choice((True, "x", None))}
     for key in rng.sample(sorted(before), rng.randrange(4)):
@@ -193,9 +192,8 @@ def test_differing_keys_of_two_bodies(seed: int) -> None:
 
 def test_one_changed_flag_inflates_its_own_block() -> None:
     """Here, from 1 to 1.0, which are equal in Python."""
-    before = flags_of(random.Random(1))
-    after = {**before, "flag-0001": {**before["flag-0001"], "v": 1.0}}
-    one, two = (opened(encode({"flags": flags}, {})) for flags in (before, after))
+    after = {**VARIED, "flag-0001": {**VARIED["flag-0001"], "v": 1.0}}
+    one, two = (opened(encode({"flags": flags}, {})) for flags in (VARIED, after))
     assert two.differing(one, "flags") == {"flag-0001"}
     assert len(two._blocks) == len(one._blocks) == 1
     two.items("flags")
