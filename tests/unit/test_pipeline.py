@@ -386,6 +386,15 @@ def test_fetch_time_is_bounded(seconds: float) -> None:
     assert rig.provider.given == [pytest.approx(min(limits.fetch_s, seconds - limits.publish_s))]
 
 
+def test_no_fetch_without_time_to_publish() -> None:
+    """The request is repeated."""
+    rig = Rig()
+    with pytest.raises(errors.OutOfTimeError) as caught:
+        rig.sync(seconds=3.9)
+    assert caught.value.retryable
+    assert (rig.provider.fetches, rig.data()) == (0, {})
+
+
 # -- the guard; tests/torture/test_writes.py has its limits ----------------------------------------
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore import keys
-from flagstore.keys import history_key, snapshot_key
+from flagstore.keys import history_key, snapshot_key, state_key
 from simulators.memory_store import MemoryStore
 from simulators.provider import SOURCE
 from storesync.errors import ConditionFailedError, CorruptStoreError, NotKeptError, NotSettledError
@@ -191,6 +191,15 @@ def test_removed_source_stays_removed() -> None:
     with pytest.raises(NotKeptError, match="'prod' has been removed"):
         rig.roll_back(store=rig.store(once(rig.remove, "publish")))
     assert rig.state().pinned == FOREVER_MS
+
+
+def test_purge_keeps_only_the_source_state() -> None:
+    """Also of a source that never synced."""
+    for rig in (Operator({"a": 1}), Operator()):
+        token = rig.remove(purge=True)
+        assert set(rig.records) == {state_key("prod")}
+        assert (rig.state().token, rig.state().published) == (token, 0)
+        assert rig.sync().outcome == "pinned"
 
 
 def test_restored_source_has_the_nonce_of_its_token() -> None:
