@@ -10,34 +10,11 @@ import botocore.session
 import pytest
 from hypothesis import HealthCheck, settings
 
-from rigs import any_rig, dynamo_rig
-from simulators.aws import aws, dynamodb, dynamodb_table
-from simulators.redis_server import (
-    cluster_servers,
-    plain_server,
-    redis_cluster,
-    redis_server,
-    redis_tls,
-    tls_server,
-)
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Here, so that a session has one of each: a fixture that modules import is made once per module.
-__all__ = [
-    "any_rig",
-    "aws",
-    "cluster_servers",
-    "dynamo_rig",
-    "dynamodb",
-    "dynamodb_table",
-    "plain_server",
-    "redis_cluster",
-    "redis_server",
-    "redis_tls",
-    "tls_server",
-]
+# Plugins, so that a session has one of each: a fixture that modules import is made once per module.
+pytest_plugins = ["rigs", "simulators.aws", "simulators.redis_server"]
 
 for name, examples in {"dose": 60, "whole": 2_000}.items():
     # How fast an example is, is for no test to judge: machines are busy.
