@@ -14,8 +14,8 @@ ENGINES: dict[str, tuple[str, ...]] = {
     "split": (".semver",),
     "unleash": (".semver", "datetime", "ipaddress"),
 }
-"""Provider → modules that its engine imports once a flag needs them. The provider's own module here
-has a function ``engine``."""
+"""Provider → modules that its engine imports when a flag first needs them. The module with the
+provider's name defines ``engine``."""
 
 
 def import_rules(provider: str) -> None:

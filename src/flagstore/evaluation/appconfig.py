@@ -1,9 +1,9 @@
-"""Evaluates AppConfig's feature flags by the documented language of variant rules. Pure.
+"""Evaluates AppConfig's feature flags by AWS's documentation of variant rules. No I/O.
 
 AWS publishes neither an evaluator nor test cases: the only evaluator is inside the AppConfig agent.
 So this follows the AWS AppConfig user guide ("Defining rules for multi-variant feature flags",
 "Understanding multi-variant feature flag rules", "type reference for
-AWS.AppConfig.FeatureFlags"); what the guide leaves open is ``UNSUPPORTED``, never a guess.
+AWS.AppConfig.FeatureFlags"); whatever the guide leaves open is ``UNSUPPORTED``, never guessed.
 
 A flag's value is its attributes while it is on; a flag that is off has none. In a freeform profile
 each top-level key is a flag, and its value any JSON.
@@ -41,7 +41,7 @@ _MALFORMED = Evaluation(error=base.MALFORMED_FLAG)
 _UNSUPPORTED = Evaluation(error=base.UNSUPPORTED)
 _PLAIN = {str, bool, int, float}
 _MOST = 2.0**64
-"""More than an integer in a rule can be."""
+"""Larger than any integer in a rule."""
 
 
 class AppConfigEngine:
@@ -55,10 +55,10 @@ class AppConfigEngine:
         self._flags: dict[str, Flag] = {}
 
     def context(self, given: Mapping[str, Any]) -> Context:
-        """Return the values that rules look up as ``$name``; None is left out.
+        """Return the values that rules look up as ``$name``; None values are omitted.
 
         Strings and numbers of other classes (a ``StrEnum``, boto3's ``Decimal``) become plain
-        ones: the agent receives its context as text, so the class is lost there, too.
+        ones: the agent receives its context as strings, so the class is lost there, too.
 
         Raises:
             ContextError: it is not a mapping.
@@ -90,15 +90,15 @@ engine = AppConfigEngine
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - the caller's own
-    """Return a string as str, a whole number as int, another one as float; the rest unchanged."""
-    from numbers import Number  # noqa: PLC0415 - seldom needed
+    """Return a string as str, a whole number as int, any other as float; the rest unchanged."""
+    from numbers import Number  # noqa: PLC0415 - rarely needed
 
     if isinstance(value, str):
         return str.__str__(value)
     if not isinstance(value, Number):
         return value
     try:
-        real = float(value)  # type: ignore[arg-type] # one without an order fails
+        real = float(value)  # type: ignore[arg-type] # a complex number fails
         return int(value) if real.is_integer() and abs(real) < _MOST else real  # type: ignore[call-overload] # the same
     except (TypeError, ValueError, ArithmeticError):
         return value
@@ -123,7 +123,7 @@ def _compile_flag(item: Json) -> Flag:
 
 def _basic(item: Json) -> Evaluation:
     if "_variant" in item:
-        # As the data plane serves it without the agent: the rules have been left out.
+        # As the data plane serves it without the agent: the rules are omitted.
         return _UNSUPPORTED
     names = [name for name in item if name != "enabled" and not name.startswith("_")]
     return _evaluation(item, {name: item[name] for name in names})
@@ -132,9 +132,9 @@ def _basic(item: Json) -> Evaluation:
 def _evaluation(
     item: Json, attributes: Json, variant: str | None = None, index: int | None = None
 ) -> Evaluation:
-    """Return the result with a basic flag or a variant, and the index of its rule."""
+    """Return the result of a basic flag or of a variant, with the index of its rule."""
     enabled = optional(item, "enabled", (bool, str))
-    # AppConfig takes strings, and a missing one for false.
+    # AppConfig accepts strings, and treats a missing value as false.
     if isinstance(enabled, str) and enabled not in {"true", "false"}:
         raise MalformedError("enabled")
     on = enabled is True or enabled == "true"

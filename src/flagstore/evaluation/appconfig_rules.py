@@ -1,9 +1,8 @@
-"""The rules of AppConfig's variants, as far as they are documented. Pure.
+"""The rules of AppConfig's variants, as far as they are documented. No I/O.
 
 A rule is an s-expression in the text form of Amazon Ion: ``(and (eq $state "Virginia") (gt $age
 65))``. Source: AWS AppConfig user guide, "Defining rules for multi-variant feature flags". It is
-true, false, or unknown (None) where that depends on what the guide leaves open: docs/evaluate.md
-lists it.
+true, false, or unknown (None) where the guide is silent: docs/evaluate.md lists the cases.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64
 """Nested parentheses; a rule has at most 16,384 characters."""
 _EXACT = 2**53
-"""From here on, a float cannot hold every integer."""
+"""From here on, a float cannot represent every integer."""
 _INT64 = range(-(2**63), 2**63)
 _MISSING = object()
 _TIME = object()
-"""Stands for every timestamp, which is equal to nothing known."""
+"""Stands for any timestamp; comparing it gives unknown."""
 
 # -- tokens ---------------------------------------------------------------------------------------
 
@@ -68,14 +67,14 @@ class _Tokens:
         self._left = [("", ""), *reversed(found)]
 
     def skip(self, punctuation: str) -> bool:
-        """Go on if this is the next token."""
+        """Consume the next token if it is this one."""
         found = self._left[-1] == ("punctuation", punctuation)
         if found:
             self._left.pop()
         return found
 
     def take(self, *kinds: str) -> tuple[str, str]:
-        """Return kind and content of the next token, of one of these kinds, and go on."""
+        """Consume the next token, of one of these kinds; return its kind and content."""
         if self._left[-1][0] not in kinds:
             raise UnsupportedError
         return self._left.pop()
@@ -196,7 +195,7 @@ def _truth(operand: Operand, missing: Verdict) -> Rule:
 
 
 def _logical(operator: str, parts: list[Rule]) -> Rule:
-    # One is enough for AppConfig ("at least one of the operands"), and decides then.
+    # One operand is enough for AppConfig ("at least one of the operands").
     if not parts or (operator == "not" and len(parts) > 1):
         raise UnsupportedError
     if operator == "not":

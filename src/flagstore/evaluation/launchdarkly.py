@@ -1,4 +1,4 @@
-"""Evaluates LaunchDarkly's flags as launchdarkly-server-sdk 9.18 for Python does. Pure.
+"""Evaluates LaunchDarkly's flags as launchdarkly-server-sdk 9.18 for Python does. No I/O.
 
 A flag is compiled on first use into functions and the results that they choose from, so that a
 later call only looks up and compares. A flag that the SDK rejects is ``MALFORMED_FLAG``; fields
@@ -94,7 +94,7 @@ class LaunchDarklyEngine:
             compile_segment(data, self._segment)
 
     def _flag(self, key: str) -> Flag | None:
-        """Return a flag, compiled if it was not yet; None if there is none."""
+        """Return a flag, compiled on first use; None if it does not exist."""
         flag = self._flags.get(key)
         if flag is not None:
             return flag
@@ -170,7 +170,7 @@ def _single(attributes: Attributes, kind: object) -> Attributes:
     if key is None or key == "":
         raise ContextError(base.KEY_MISSING, "a context needs a key that is not empty")
     if not isinstance(key, (str, int)) or isinstance(key, bool):
-        raise ContextError(base.CONTEXT_INVALID, "the key of a context is a string or an integer")
+        raise ContextError(base.CONTEXT_INVALID, "a context's key must be a string or an integer")
     if kind != USER:
         _check_kind(kind)
     attributes["kind"] = kind

@@ -1,4 +1,4 @@
-"""LaunchDarkly's flags, compiled: prerequisites, targets, rules and rollouts. Pure.
+"""LaunchDarkly's flags, compiled: prerequisites, targets, rules and rollouts. No I/O.
 
 In the order of the provider's own SDKs: off, prerequisites, targets, rules, fallthrough. Valid
 values and defaults of fields are those of launchdarkly-server-sdk 9.18 for Python.
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     Reference = tuple[str, ...]
     """An attribute's name and, inside an object, the names of the nested members."""
     Path = tuple[str, ...]
-    """The flags, or the segments, that led to this one: each depends on the next."""
+    """The chain of flags or segments that led to this one; each depends on the next."""
     Matcher = Callable[[Context, Path], bool]
     Evaluate = Callable[[Context, Path], Evaluation]
     CompileClauses = Callable[[Json], Matcher | None]
     LookUp = Callable[[str], "Flag | None"]
     Choice = tuple[Evaluation | None, Evaluate | None]
-    """The result of a rule: always the same one, or one by a rollout."""
+    """The result of a rule: fixed, or chosen by a rollout."""
     Rules = tuple[tuple[Matcher | None, Evaluation | None, Evaluate | None], ...]
     """Each rule's matcher (None matches always) and its choice; the fallthrough is the last."""
     Targets = tuple[tuple[str, dict[str, Evaluation]], ...]
@@ -101,7 +101,7 @@ class _Evaluations:
         *,
         in_experiment: bool = False,
     ) -> Evaluation:
-        """Return the result with a variation; an error if there is no such variation."""
+        """Return the result for a variation; an error if it does not exist."""
         if variation is None or not 0 <= variation < len(self._variations):
             return Evaluation(error=base.MALFORMED_FLAG, version=self.version)
         value = self._variations[variation]
@@ -110,7 +110,7 @@ class _Evaluations:
         )
 
     def off(self, variation: int | None, reason: str, rule: str = "") -> Evaluation:
-        """Return the result with the off variation, or without a value."""
+        """Return the result for the off variation, without a value if there is none."""
         if variation is None:
             return Evaluation(reason=reason, rule=rule, version=self.version)
         return self.of(variation, reason, rule)
@@ -157,7 +157,7 @@ def _in_turn(rules: Rules, fallthrough: Choice) -> Evaluate:
     evaluation, by_rollout = fallthrough
     if rules:
         return bind(_on_rules, (*rules, (None, evaluation, by_rollout)))
-    return by_rollout if evaluation is None else bind(_always, evaluation)  # type: ignore[return-value] # one of both
+    return by_rollout if evaluation is None else bind(_always, evaluation)  # type: ignore[return-value] # one of the two
 
 
 def _always(evaluation: Evaluation, _context: Context, _path: Path) -> Evaluation:
@@ -167,7 +167,7 @@ def _always(evaluation: Evaluation, _context: Context, _path: Path) -> Evaluatio
 def _on_rules(rules: Rules, context: Context, _path: Path) -> Evaluation:
     for matches, evaluation, by_rollout in rules:
         if matches is None or matches(context, ()):
-            return by_rollout(context, ()) if evaluation is None else evaluation  # type: ignore[misc] # one of both
+            return by_rollout(context, ()) if evaluation is None else evaluation  # type: ignore[misc] # one of the two
     raise AssertionError("the fallthrough matches")  # pragma: no cover
 
 
@@ -191,7 +191,7 @@ def _on_prerequisites(
         if other in path:
             raise MalformedError
         flag = look_up(other)
-        # A flag that is off does not count, whatever its variation.
+        # A flag that is off fails, regardless of its variation.
         if flag is None or not flag.on or flag.evaluate(context, path).variant != variation:
             return failed
     return otherwise(context, path)
@@ -222,8 +222,8 @@ def _compile_rules(
 def _compile_targets(results: _Evaluations, data: Json) -> Targets:
     """Return the listed keys in the order in which they are looked up.
 
-    Where there are ``contextTargets``, those of users only mark the place of the first entry in
-    ``targets`` with the same variation; users without such a place are not targets.
+    Where there are ``contextTargets``, those of kind ``user`` only set the position: their keys
+    come from the first entry in ``targets`` with the same variation, if there is one.
     """
     users = _targets(data, "targets")
     turns = _targets(data, "contextTargets")
@@ -234,7 +234,7 @@ def _compile_targets(results: _Evaluations, data: Json) -> Targets:
             keys = next((found for _, other, found in users if other == variation), [])
         given = dict.fromkeys(keys, results.of(variation, base.TARGET_MATCH))
         if targets and targets[-1][0] == kind:
-            # One look-up for both; the first entry wins.
+            # One lookup for both; the first entry wins.
             given |= targets.pop()[1]
         if given:
             targets.append((kind, given))
@@ -275,7 +275,7 @@ def _compile_choice(
     outside: Evaluation | None = None
     for share in all_of(required(rollout, "variations", list), dict):
         index = required(share, "variation", int)
-        # Added as floats, like the provider's SDKs: bounds and buckets must match exactly.
+        # Added as floats, as in the provider's SDKs: bounds and buckets must match exactly.
         bound += share_of(required(share, "weight", int))
         tracked = optional(share, "untracked", bool) is not True
         evaluation = results.of(
@@ -309,7 +309,7 @@ def _by_rollout(
 
 
 def compile_bucket(prefix: str, data: Json, kind_name: str, *, by_key: bool = False) -> Bucket:
-    """Return a function that places a context between 0 and 1, or at -1 if it lacks the kind.
+    """Return a function for a context's bucket, from 0 to 1, or -1 if it lacks the kind.
 
     Uses SHA-1 like all of the provider's SDKs, so that a context is in the same bucket everywhere.
 
@@ -334,7 +334,7 @@ def _bucket(known: tuple[str, str, Reference], context: Context) -> float:
     if type(value) is not str:
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             return 0.0
-        value = "%s" % value  # noqa: UP031 - as the provider; format() differs for an enum
+        value = "%s" % value  # noqa: UP031 - as in the SDK; format() differs for an enum
     digest = sha1((prefix + value).encode(), usedforsecurity=False).digest()
     # The first fifteen hexadecimal digits.
     return (_from_bytes(digest[:8], "big") >> 4) / _SCALE
@@ -357,7 +357,7 @@ def reference(text: str, kind: str | None) -> Reference:
 
 
 def read(attributes: Attributes, names: Reference) -> Any:  # noqa: ANN401 - the caller's own
-    """Return the attribute at a reference, or None; MalformedError if it was invalid."""
+    """Return an attribute, or None; MalformedError if the reference is invalid."""
     if not names:
         raise MalformedError
     value: Any = attributes

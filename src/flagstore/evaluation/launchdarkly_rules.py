@@ -1,4 +1,4 @@
-"""LaunchDarkly's clauses, their operators, and segments, compiled. Pure.
+"""LaunchDarkly's clauses, their operators, and segments, compiled. No I/O.
 
 Imported when a flag first has rules. Unknown operators and invalid regular expressions match
 nothing, as in launchdarkly-server-sdk 9.18 for Python (``ldclient.impl.operators``,
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
     FindSegment = Callable[[str], Matcher | None]
     Test = Callable[[Any], bool]
-    """Whether a value of a context passes an operator, by any of a clause's values."""
+    """Returns whether a context's value passes an operator with any of a clause's values."""
     Version = tuple[Any, ...]
     Parse = Callable[[Any], Any]
     """Returns None for a value that an operator does not compare."""
     Lists = list[tuple[str, set[str]]]
     """Kind of context and its keys."""
     Rule = tuple[Matcher | None, tuple[Bucket, float] | None]
-    """The clauses (None matches always), and the share of those that match (None is all)."""
+    """The clauses (None always matches), and the share of matching contexts (None: all)."""
 
 # -- clauses --------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ def _on_attribute(known: tuple[str, str, Test, bool], context: Context, _path: P
     if attributes is None:
         return False
     value = attributes.get(name)
-    # Not even a negated clause matches where there is no value.
+    # Without a value, not even a negated clause matches.
     return value is not None and _any(value, test) is not negate
 
 
@@ -155,7 +155,7 @@ def _compile_test(operator: str, values: list[Json]) -> Test:
     try:
         return _never if make is None else make(values)
     except OverflowError:
-        raise MalformedError("values") from None  # no float is as large
+        raise MalformedError("values") from None  # too large for a float
 
 
 def _never(_value: object) -> bool:
@@ -353,7 +353,7 @@ def compile_segment(data: Json, segment: FindSegment) -> Matcher | None:
 
 
 def _unknown_keys(kind: str, context: Context, _path: Path) -> bool:
-    # A big segment holds keys of one kind: without one, there is nothing to look up.
+    # A big segment holds keys of one kind: a context without the kind is not in it.
     if kind in context:
         raise UnsupportedError
     return False
@@ -369,7 +369,7 @@ def _in_segment(known: tuple[str, Lists, Lists, list[Rule]], context: Context, p
         return False
     path = (*path, key)
     for matches, share in rules:
-        # Without a context of the kind, the bucket is below all shares, which matches.
+        # Without a context of the kind, the bucket is below every share: the rule matches.
         if (matches is None or matches(context, path)) and (
             share is None or share[0](context) < share[1]
         ):

@@ -1,4 +1,4 @@
-"""MurmurHash3, 32 bits for x86, over bytes. Pure.
+"""MurmurHash3, 32 bits for x86, over bytes. No I/O.
 
 The steps that need only the bytes are done once, since a context is hashed with one seed per flag.
 The algorithm and its constants are public domain (Austin Appleby, 2011).
@@ -12,7 +12,7 @@ _CHUNK = 1024
 
 
 def mixed(data: bytes) -> tuple[tuple[int, ...], int, int]:
-    """Return what :func:`murmur3_32` needs: mixed blocks of 4 bytes, the mixed rest, the length."""
+    """Return the input of :func:`murmur3_32`: mixed blocks of 4 bytes, mixed tail, length."""
     length = len(data)
     if length > _CHUNK:
         # A single number of all bytes would take quadratic time, and an attacker may choose the
@@ -26,7 +26,7 @@ def mixed(data: bytes) -> tuple[tuple[int, ...], int, int]:
         block = (number & _MASK) * 0xCC9E2D51 & _MASK
         blocks.append((block << 15 | block >> 17) * 0x1B873593 & _MASK)
         number >>= 32
-    # Without a rest, this is 0 and stays 0.
+    # Without a tail, this is 0 and stays 0.
     rest = number * 0xCC9E2D51 & _MASK
     return tuple(blocks), (rest << 15 | rest >> 17) * 0x1B873593 & _MASK, length
 

@@ -1,13 +1,13 @@
-r"""Match regular expressions of other dialects with Python's ``re``, in bounded time. Pure.
+r"""Match regular expressions of other dialects with Python's ``re``, in bounded time. No I/O.
 
 Unleash's official engine uses the Rust crate `regex`, which never backtracks; AppConfig does not
 name its dialect. A pattern comes from the provider but is matched against input from users. So it
 must mean the same in Python, and no input may make it slow:
 
-- The parts of Rust's syntax that people use are translated, all others refused.
-- Only single characters may be repeated without limit, so that an upper bound of the time for a
-  text of some length can be computed. Longer texts are refused.
-- Only whether a pattern matches counts: ``\d+x`` becomes ``\dx``, and in ``^.*a.*b``, the first
+- The parts of Rust's syntax in common use are translated; the rest is refused.
+- Only single characters may be repeated without limit, so that the time for a string of a given
+  length is bounded. Longer strings are refused.
+- Only whether a pattern matches matters: ``\d+x`` becomes ``\dx``, and in ``^.*a.*b``, the first
   ``a`` is enough.
 
 Characters that are newer than this Python's Unicode tables may be classified differently in Rust.
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     Matcher: TypeAlias = Callable[[str], bool]
     """Returns whether the pattern matches anywhere in a string."""
     Chars: TypeAlias = frozenset[str]
-    """Those of a sample of characters that something may begin with."""
+    """The sample characters that an item may begin with."""
 
 _MAX_STEPS = 400_000
-"""Of Python's ``re`` for one text: a few milliseconds."""
+"""Maximum steps of ``re`` for one string: a few milliseconds."""
 _LENGTHS = (100_000, 30_000, 10_000, 3_000, 1_000, 500, 400, 300, 200, 100, 50)
-"""Limits for texts; a pattern that is too slow for the shortest ones is refused."""
+"""Maximum lengths of a string to try; a pattern too slow for the shortest is refused."""
 _MAX_LENGTH, _MAX_GROUPS, _MAX_COPIES = 1_000, 50, 50
-"""Of a pattern with its repetitions; Rust limits patterns, too."""
+"""Limits of a pattern with its repetitions expanded; Rust has some, too."""
 _ENDLESS = 1 << 32
 
 
@@ -146,7 +146,7 @@ _OTHERS = frozenset("\u0663\u3000é€\u212a\u017f")
 
 
 class _Atom(NamedTuple):
-    """A repetition of any characters of a set."""
+    """A character of a set, repeated."""
 
     text: str
     chars: Chars
@@ -155,7 +155,7 @@ class _Atom(NamedTuple):
 
     @property
     def size(self) -> int:
-        r"""The length, where ``\w`` and the like count more, as they do in Rust."""
+        r"""The length; classes such as ``\w`` count more, as in Rust."""
         count = self.low if self.high == _ENDLESS else self.high
         return count * (16 if re.search(r"\\[dDwWS]", self.text) else 1)
 
@@ -193,7 +193,7 @@ def _without_flags(pattern: str, flags: re.RegexFlag) -> tuple[str, re.RegexFlag
         for letter in start[2]:
             flags |= re.RegexFlag[letter.upper()]
     if flags & re.IGNORECASE and re.search("[\u0130\u0131]|-[\u0132-\U0010ffff]", pattern):
-        raise UnsupportedError("Turkish letters without regard to case")
+        raise UnsupportedError("case-insensitive Turkish letters")
     return pattern, flags
 
 
@@ -230,7 +230,7 @@ def _parse(pattern: str, flags: re.RegexFlag) -> list[Sequence]:
 
 
 def _tokens(pattern: str, flags: re.RegexFlag) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    """Yield the kind and Python's syntax of each token, and what it counts."""
+    """Yield each token's kind, its syntax in Python, and how often it repeats the last."""
     assertions = {r"\z": r"\Z", r"\B": r"(?!\b)"}
     if not flags & re.MULTILINE:
         assertions |= {"^": r"\A", "$": r"\Z"}
@@ -275,7 +275,7 @@ def _grouped(sequences: list[Sequence]) -> _Atom | _Group:
 
 
 def _repeated(item: _Atom | _Group | str, low: int, high: int) -> Sequence:
-    """Return what stands for a repeated item: of a group, that many copies."""
+    """Return a repeated item; a group is copied."""
     if isinstance(item, _Atom):
         return [item._replace(low=low, high=high)]
     if isinstance(item, str) or high > _MAX_COPIES or item.size * high > _MAX_LENGTH:
@@ -290,17 +290,17 @@ def _repeated(item: _Atom | _Group | str, low: int, high: int) -> Sequence:
 
 
 class _Tail(NamedTuple):
-    """What is left of a pattern from some part on."""
+    """The remainder of a pattern."""
 
     text: str
     steps: int
-    """The most that matching takes from one position of a string."""
+    """The maximum number from one position of a string."""
     first: Chars | None
-    """What a match may begin with; None if anything matches."""
+    """Characters that a match may begin with; None if anything matches."""
 
 
 def _bounded(sequences: list[Sequence], length: int) -> tuple[str, int]:
-    """Translate a pattern; return its text, and the most steps for a string of this length."""
+    """Translate a pattern; return it and the maximum steps for a string of this length."""
     texts = []
     total = length
     for sequence in sequences:
@@ -334,7 +334,7 @@ def _without_lead(sequence: Sequence) -> Sequence:
 
 
 def _tails(sequence: Sequence, length: int, end: _Tail) -> list[_Tail]:
-    """Translate a sequence that something follows, from each of its parts on."""
+    """Translate a sequence that *end* follows; return the tail from each part on."""
     tails = [end]
     for at, part in reversed([*enumerate(sequence)]):
         text, steps, first = tails[0]

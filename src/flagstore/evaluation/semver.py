@@ -1,4 +1,4 @@
-"""Semantic versions. Pure; imported when a flag first compares versions."""
+"""Semantic versions. No I/O; imported when a flag first compares versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CHARACTERS = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrs
 def parse(text: str) -> tuple[Any, ...] | None:
     """Return a version of semver.org as a tuple that sorts by precedence, or None.
 
-    The tuple begins with major, minor and patch; the build does not count.
+    The tuple begins with major, minor and patch; the build is ignored.
     """
     text, plus, build = text.partition("+")
     if plus and not all(part and _CHARACTERS.issuperset(part) for part in build.split(".")):

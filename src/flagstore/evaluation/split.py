@@ -1,4 +1,4 @@
-"""Evaluates Split's flags as splitio_client 10.7.0 does. Pure.
+"""Evaluates Split's flags as splitio_client 10.7.0 does. No I/O.
 
 A flag is compiled on first use into functions of a context, which choose among results made
 beforehand, in the SDK's order: killed, prerequisites, then the conditions, with the traffic
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Decide = Callable[[Context], Evaluation]
     Choice = tuple[Evaluation | None, Decide]
-    """A result if it is always the same, and the function that finds it."""
+    """The result if it is constant, and a function that returns it."""
     Step = tuple[Match, Evaluation | None, Decide]
     """A matcher, and the choice if it matches."""
 
@@ -118,7 +118,7 @@ class SplitEngine:
         return found
 
     def _flag(self, name: str) -> Decide | None:
-        """Return a flag, compiled if it was not yet; None if there is none."""
+        """Return a flag, compiled on first use; None if it does not exist."""
         flag = self._flags.get(name)
         if flag is None:
             raw = self._items.item("flags", name)
@@ -203,7 +203,7 @@ class _Results:
 
 
 def _steps(results: _Results, raw: Json, engine: SplitEngine) -> tuple[list[Step], Choice]:
-    """Compile the conditions: return what to try in turn, and the choice if nothing matches."""
+    """Compile the conditions: return the steps in order, and the choice if none matches."""
     conditions = all_of(required(raw, "conditions", list), dict)
     try:
         compiled = [compile_condition(condition, engine) for condition in conditions]
@@ -293,8 +293,8 @@ def _after_prerequisites(
 def hashing(seed: int, algorithm: int | None) -> tuple[int, Callable[[Context, int], int]]:
     """Return a seed and a function for ``context.buckets.get(seed) or bucket(context, seed)``.
 
-    That is the context's bucket, from 1 to 100. As in the SDK, except for the legacy hash of keys
-    beyond the basic multilingual plane: over UTF-16 code units, as in Split's published files.
+    That is the context's bucket, from 1 to 100, as in the SDK. Only the legacy hash of keys beyond
+    the basic multilingual plane differs: over UTF-16 code units, as in Split's published files.
     """
     if algorithm == 2:  # noqa: PLR2004 - any other is the legacy one
         return seed & _MASK, _murmur_bucket

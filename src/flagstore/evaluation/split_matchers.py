@@ -1,7 +1,7 @@
-"""The contexts and matchers of Split's flags, as in splitio_client 10.7.0. Pure.
+"""The contexts and matchers of Split's flags, as in splitio_client 10.7.0. No I/O.
 
 A matcher is compiled into a function of a context. It tests an attribute, or the key if it selects
-none. A missing value or None does not match; negation applies to that as well.
+none. A missing value or None does not match, unless negated.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flagstore.evaluation.split import SplitEngine
 
     Match = Callable[["Context"], Any]
-    """Whether a context matches, as a truthy or falsy value."""
+    """Returns a truthy value if a context matches."""
     Test = Callable[[Any], bool]
     """The same for a value: an attribute, or the key."""
 
@@ -53,9 +53,9 @@ class Context:
         """The key that is hashed; by default, the matching key."""
         values[None] = key
         self.values = values
-        """The attributes by name; under None the key, for matchers that select no attribute."""
+        """The attributes by name. None maps to the key, for matchers without an attribute."""
         self.buckets: dict[int, int] = {}
-        """By seed; those of the legacy hash by negative numbers."""
+        """Seed → bucket; seeds of the legacy hash are negative."""
         self.mixed: tuple[tuple[int, ...], int, int] | None = None
         self.legacy_hash = -1
         """The bucketing key's hash before a seed is mixed in; -1 if it has not been needed yet."""
@@ -115,13 +115,13 @@ def _checked(key: object, name: str) -> str:
 
 
 def _as_key(value: object) -> str | None:
-    import math  # noqa: PLC0415 - keys are strings nearly always
+    import math  # noqa: PLC0415 - keys are nearly always strings
     from numbers import Number  # noqa: PLC0415
 
     if isinstance(value, bool) or not isinstance(value, Number):
         return None
     try:
-        finite = math.isfinite(value)  # type: ignore[arg-type] # a number without an order fails
+        finite = math.isfinite(value)  # type: ignore[arg-type] # a complex number fails
     except (TypeError, ValueError, OverflowError):
         return None
     return str(value) if finite else None
@@ -234,7 +234,7 @@ def _as_text(value: object) -> str | None:
         return None
 
 
-def _as_int(value: object) -> Any:  # noqa: ANN401 - any integral type, as of numpy
+def _as_int(value: object) -> Any:  # noqa: ANN401 - any integral type, as in numpy
     """Convert a value for number matchers; None for floats, bools and other types."""
     if isinstance(value, str):
         try:
@@ -243,7 +243,7 @@ def _as_int(value: object) -> Any:  # noqa: ANN401 - any integral type, as of nu
             return None
     if value is None or isinstance(value, (bool, float)):
         return None
-    from numbers import Integral  # noqa: PLC0415 - seldom needed, and not loaded yet
+    from numbers import Integral  # noqa: PLC0415 - rarely needed, and not loaded yet
 
     return value if isinstance(value, Integral) else None
 
@@ -305,7 +305,7 @@ def _set(compare: Callable[[frozenset[str], set[Any]], bool], raw: Json) -> Test
 
     def test(value: Any) -> bool:  # noqa: ANN401 - the caller's own
         try:
-            # A string is the set of its characters.
+            # A string counts as the set of its characters.
             return value is not None and compare(words, set(value))
         except TypeError:
             return False

@@ -1,4 +1,4 @@
-"""Evaluates Unleash's feature toggles as its Python SDK does. Pure.
+"""Evaluates Unleash's feature toggles as its Python SDK does. No I/O.
 
 That is UnleashClient 6.9.1, which turns a caller's values into strings, over yggdrasil-engine
 2.0.0. A flag for which they would reject the whole document is malformed; one whose official result
@@ -74,7 +74,7 @@ class Context(dict[str, str]):
 class UnleashEngine:
     """Evaluates the flags of one flag set; compiled flags and segments are kept.
 
-    Without ``config.environment``, it is the one that the document names, or else ``default``.
+    Without ``config.environment``, the document's environment or ``default`` is used.
     """
 
     __slots__ = ("_config", "_evaluators", "_items", "_segments", "_static")
@@ -97,8 +97,7 @@ class UnleashEngine:
 
         Raises:
             ContextError: the context, its properties or a name has the wrong type, a string has
-                half of a surrogate pair, or the official engine rejects it: a field is named
-                ``context``.
+                a lone surrogate, or the official engine rejects it: a field is named ``context``.
         """
         context = Context()
         try:
@@ -144,7 +143,7 @@ class UnleashEngine:
             if evaluator is None:
                 given = self._items.item("flags", key)
                 if given is None:
-                    # Not kept, since callers may make up any number of names.
+                    # Not cached, since callers may invent any number of names.
                     return base.NOT_FOUND
                 evaluator = self._evaluators[key] = self._compiled(given)
             return evaluator(context)
@@ -175,7 +174,7 @@ class UnleashEngine:
         if section == "flags":
             flag = self._flag(given)
             compile_flag(flag)
-            # Also of a flag that is off: others may depend on it.
+            # Even if the flag is off: others may depend on it.
             flag.rules()
             flag.with_variants(_OFF)
         else:
@@ -243,7 +242,7 @@ def _pairs(rules: list[Rule]) -> list[tuple[Predicate, Evaluate]]:
 
 
 def _dependency(flag: Flag, dependency: Json) -> tuple[Predicate, Evaluation]:
-    """Return whether a dependency is satisfied, and the result where it is not."""
+    """Return whether a dependency is satisfied, and the result if it is not."""
     name = required(dependency, "feature", str)
     must_be_on = optional(dependency, "enabled", bool) is not False
     variants = frozenset(base.all_of(optional(dependency, "variants", list), str))
@@ -286,7 +285,7 @@ def _environment(meta: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:  # noqa: ANN401 - a caller's
     if hasattr(value, "isoformat"):
-        from datetime import datetime  # noqa: PLC0415 - it is there already, or it is none
+        from datetime import datetime  # noqa: PLC0415 - already loaded if it is one
 
         if isinstance(value, datetime):
             return value.isoformat()

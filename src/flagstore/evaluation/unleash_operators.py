@@ -1,6 +1,6 @@
-"""Constraints of Unleash's strategies and segments, each compiled into a function. Pure.
+"""Constraints of Unleash's strategies and segments, each compiled into a function. No I/O.
 
-As yggdrasil-engine 2.0.0 evaluates them. It writes each flag's rules in a language of its own and
+As yggdrasil-engine 2.0.0 evaluates them. It translates each flag's rules into its own language and
 parses that, with visible effects: whether a value is a date, a version or a number depends on the
 value and not on the operator, and a constraint that does not parse turns the whole flag off. Values
 that could change how the rules parse, such as unescaped quotes, are unsupported here.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from flagstore.evaluation.base import Json
 
     Predicate: TypeAlias = Callable[[Mapping[str, Any]], bool]
-    """Returns whether a context matches; a missing field is None there."""
+    """Returns whether a context matches; a missing field is None."""
     Test: TypeAlias = Callable[[str], bool]
     """Returns whether a field's value matches."""
     Read: TypeAlias = Callable[[str], Any]
@@ -108,7 +108,7 @@ def never(_: Mapping[str, Any]) -> bool:
 
 
 def of_field(name: str, test: Test, *, inverted: bool = False) -> Predicate:
-    """Return a predicate for a field's value, which a missing one is not unless inverted."""
+    """Return a predicate that tests a field's value. A missing field matches only if inverted."""
 
     def check(context: Mapping[str, Any]) -> bool:
         value = context[name]
@@ -118,7 +118,7 @@ def of_field(name: str, test: Test, *, inverted: bool = False) -> Predicate:
 
 
 def members(name: str, values: list[str], *, negate: bool = False) -> Predicate:
-    """Return a predicate for a field being one of some values, which a missing one is not."""
+    """Return a predicate that a field is one of some values; a missing field is not."""
     _check_escapable(values)
     listed = frozenset(values)
     if negate:
@@ -269,7 +269,7 @@ def _date(text: str) -> tuple[datetime, str] | None:
     """Parse a date as the crate chrono 0.4.45, in its relaxed form of RFC 3339.
 
     Returns:
-        The second, and the nine digits after it.
+        The time without its fraction, and the fraction's nine digits.
 
     Raises:
         UnsupportedError: Python's calendar does not have it.

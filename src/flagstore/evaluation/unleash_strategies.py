@@ -1,4 +1,4 @@
-"""Unleash's strategies and variants, compiled into functions. Pure.
+"""Unleash's strategies and variants, compiled into functions. No I/O.
 
 Predefined strategies, including the deprecated ones, work as in yggdrasil-engine 2.0.0: a rollout
 compares its percentage with a hash of group and value from 1 to 100; a variant is chosen by another
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     Evaluate: TypeAlias = Callable[[Mapping[str, Any]], Evaluation]
     Rule: TypeAlias = tuple[Predicate | None, Evaluation | Evaluate]
-    """When a strategy matches (None for always), and the flag's result then."""
+    """When a strategy matches (None: always), and the result if it does."""
     Seed: TypeAlias = Callable[[Mapping[str, Any]], str | None]
     """Returns the value that a choice sticks to; None for a random choice."""
 
@@ -65,8 +65,8 @@ class Flag:
     ) -> None:
         self.given = given
         self.child = child
-        """The flag itself, or of a parent the flag that needs it, whose name is then the group of
-        the parent's rollouts."""
+        """The flag itself; for a parent, the flag that needs it, whose name is the group of the
+        parent's rollouts."""
         self.items = items
         self.config = config
         self._segments = segments
@@ -109,7 +109,7 @@ class Flag:
         return found
 
     def _custom_rule(self, name: str, parameters: dict[str, str], names: list[str]) -> Predicate:
-        # There, the official engine has results of other custom strategies.
+        # For a parent, the official engine has results of other custom strategies.
         if self.given is not self.child:
             raise UnsupportedError("a parent with custom strategies")
         if "applicationHostname" in names:
@@ -122,7 +122,7 @@ class Flag:
     # -- variants ----------------------------------------------------------------------------------
 
     def _of_strategy(self, strategy: Json, result: Evaluation) -> Evaluation | Evaluate:
-        """Compile a result with the strategy's variants, which stick as it does, or the flag's."""
+        """Compile a result with the strategy's variants and stickiness, or else the flag's."""
         parameters = _parameters(strategy)
         variants = optional(strategy, "variants", list)
         if not variants:
@@ -169,7 +169,7 @@ class Flag:
         if total == 0:
             # The official get_variant panics, also for a child, but is_enabled does not.
             if self.given is not self.child:
-                raise UnsupportedError("a parent with weights of zero")
+                raise UnsupportedError("a parent whose weights are all 0")
             return lambda _: result
         if stickiness == "currentTime":
             raise UnsupportedError("variants that stick to currentTime")
@@ -309,7 +309,7 @@ def _unsigned(text: str | None) -> int | None:
 def _rollout(
     group: str, percentage: int, seed: Seed, random: Callable[[], float] | None
 ) -> Predicate | None:
-    """Compile a rollout; a context without the value is in it at random or never."""
+    """Compile a rollout; a context without the value is included at random or never."""
     if percentage > _ALL:
         raise OffError("more than 100 %")
     if percentage == 0:
