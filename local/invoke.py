@@ -71,7 +71,7 @@ def simulators() -> dict[str, Any]:
 def configure(ssm: Ssm, servers: dict[str, Any]) -> None:
     """Write the parameters of all sample sources."""
     sources, credentials, webhooks = {}, {}, {}
-    options = {"project": make_events.PROJECT, "environment": make_events.ENVIRONMENT}
+    options = {"project": launchdarkly.PROJECT, "environment": make_events.ENVIRONMENT}
     for name, server in servers.items():
         kind = "launchdarkly" if name == make_events.LAUNCHDARKLY_SOURCE else name
         base, provider = {"provider": kind}, get(kind)
