@@ -108,12 +108,13 @@ class Rig:
     ) -> Report:
         """Run a scheduled sync *step_s* after the last one, with *options* of the source.
 
-        *client* leads to the store instead of the rig's; ``allow_shrink`` is an option of the sync.
+        *client* leads to the store instead of the rig's. Two options are of the sync:
+        ``allow_shrink`` and ``verify``.
         """
         if clock is None and isinstance(self.clock, FakeClock):
             self.clock.advance(step_s)
         deadline = Deadline(clock or self.clock, random.Random(seed), seconds)
-        how = {"allow_shrink": options.pop("allow_shrink", "")}
+        how = {name: options.pop(name) for name in ("allow_shrink", "verify") if name in options}
         model = isinstance(self.provider, ModelProvider)
         provider: Any = self.provider if model else providers.get(self.name)
         http: Any = NoHttp() if model else HttpClient()
