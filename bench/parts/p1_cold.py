@@ -131,7 +131,7 @@ def _unleash(part: Part, dose: Dose, tls: OverTls) -> None:
         url = f"https://127.0.0.1:{tls.relay(urlsplit(server.url).port or 0)}/api"
         mine = Case(FLAGSTORE, "ours.py", tls.ours, shared, ("enabled", flag, CACHED_S))
         peer = "UnleashClient, its own fetch"
-        other = Case(peer, "unleash_fetch.py", world.SITE, shared, (url, server.token, flag))
+        other = Case(peer, "unleash_fetch.py", world.SITE, shared, (url, server.sdk_key, flag))
         _beside(part, dose, "INIT and first flag, Unleash's flags", mine, other)
 
 
