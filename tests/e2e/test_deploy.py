@@ -151,7 +151,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path
     needs_stand_in()
     today, following = (checkout(tmp_path_factory.mktemp(name)) for name in ("today", "next"))
     for name, old, new in (
-        ("storesync/http.py", 'USER_AGENT = "flagstore"', 'USER_AGENT = "flagstore-next"'),
+        ("storesync/http.py", '"User-Agent": "flagstore"', '"User-Agent": "flagstore-next"'),
         ("flagstore/__init__.py", '__version__ = "', '__version__ = "999.'),
     ):
         path = following / "src" / name
