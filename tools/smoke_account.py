@@ -34,7 +34,7 @@ import flagstore
 flags = flagstore.client("{FLAGS}")
 
 def handler(event, context):
-    return flags.for_context({{"key": "somebody"}}).enabled("{FLAG}")
+    return flags.for_context({{"key": "ada"}}).enabled("{FLAG}")
 """
 
 

@@ -28,7 +28,7 @@ PROFILE = ARN.format("appconfig") + "application/${Application}/configurationpro
 WILDCARDS = {
     *(f"{PARAMETERS}{kind}/*" for kind in ("credentials", "sources", "webhooks")),
     f"{PROFILE}/hostedconfigurationversion/*",  # versions are not known in advance
-    "*",  # EC2 describes subnets only to whoever may describe all
+    "*",  # ec2:DescribeSubnets supports no narrower resource
 }
 APPCONFIG = {
     "AppConfigPolicy",

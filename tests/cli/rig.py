@@ -106,7 +106,7 @@ class Rig:
         return from_item(response["Item"]) if "Item" in response else None
 
     def change(self, key: Key, **values: Any) -> None:
-        """Change attributes of a record, whoever else writes it."""
+        """Change attributes of a record, even if others write it too."""
         record = {**(self.record(key) or {}), **values}
         table = self.environ["FLAGSTORE_TABLE"]
         self.aws.client("dynamodb").put_item(TableName=table, Item=to_item(record))

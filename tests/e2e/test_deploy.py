@@ -225,9 +225,9 @@ def test_unsigned_webhook_is_rejected(life: Life) -> None:
 def test_reader_policy_is_enforced(life: Life) -> None:
     """A user with FlagReaderPolicy can read, but not write, nor read with a guessed secret."""
     iam = life.aws.client("iam")
-    iam.create_user(UserName="somebody")
-    iam.attach_user_policy(UserName="somebody", PolicyArn=life.deployed.reader_policy_arn)
-    made = iam.create_access_key(UserName="somebody")["AccessKey"]
+    iam.create_user(UserName="reader")
+    iam.attach_user_policy(UserName="reader", PolicyArn=life.deployed.reader_policy_arn)
+    made = iam.create_access_key(UserName="reader")["AccessKey"]
     right, wrong = (
         boto3.client(
             "dynamodb",

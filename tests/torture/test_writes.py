@@ -137,7 +137,7 @@ class Cut:
         self._clock, self._stage, self._fails = rig.clock, stage, fails
         self._end = rig.clock.monotonic() + 60 - left
         self.waits: int | None = None
-        """How often somebody had slept when the time ended."""
+        """Number of sleeps begun when the time ended."""
         self.client = UnreliableClient(rig.table.client, self._call)
 
     def fetching(self) -> None:
