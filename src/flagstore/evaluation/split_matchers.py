@@ -24,15 +24,28 @@ from flagstore.evaluation.base import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Protocol
 
     from flagstore.evaluation.base import Json
     from flagstore.evaluation.semver import LooseVersion
-    from flagstore.evaluation.split import SplitEngine
 
     Match = Callable[["Context"], Any]
     """Returns a truthy value if a context matches."""
     Test = Callable[[Any], bool]
     """The same for a value: an attribute, or the key."""
+
+    class Engine(Protocol):
+        """Finds the other flags and segments that a matcher refers to."""
+
+        def treatment(self, flag: str) -> Callable[[Context], str]:
+            """Return a function for another flag's treatment."""
+
+        def segment(self, name: str) -> Match:
+            """Return a matcher for the keys in a segment."""
+
+        def rule_based(self, name: str) -> Match:
+            """Return a matcher for the contexts in a rule-based segment."""
+
 
 MAX_KEY = 250
 """In characters."""
@@ -135,7 +148,7 @@ def always(_context: Context) -> bool:
     return True
 
 
-def compile_condition(raw: Json, engine: SplitEngine) -> tuple[Match, bool]:
+def compile_condition(raw: Json, engine: Engine) -> tuple[Match, bool]:
     """Compile a condition: its matcher, and whether the traffic allocation applies (``ROLLOUT``).
 
     Raises:
@@ -169,7 +182,7 @@ def _all(matches: list[Match]) -> Match:
     return match_all
 
 
-def _compile_matcher(raw: Json, engine: SplitEngine) -> Match:
+def _compile_matcher(raw: Json, engine: Engine) -> Match:
     kind = required(raw, "matcherType", str)
     if kind not in _TESTS and kind not in _MATCHERS:
         raise UnsupportedError
@@ -189,11 +202,11 @@ def _compile_matcher(raw: Json, engine: SplitEngine) -> Match:
 # -- matchers of the key --------------------------------------------------------------------------
 
 
-def _all_keys(_raw: Json, _name: str | None, _engine: SplitEngine) -> Match:
+def _all_keys(_raw: Json, _name: str | None, _engine: Engine) -> Match:
     return always
 
 
-def _in_segment(raw: Json, name: str | None, engine: SplitEngine) -> Match:
+def _in_segment(raw: Json, name: str | None, engine: Engine) -> Match:
     data = required(raw, "userDefinedSegmentMatcherData", dict)
     within = engine.segment(required(data, "segmentName", str))
     if name is None:
@@ -202,19 +215,19 @@ def _in_segment(raw: Json, name: str | None, engine: SplitEngine) -> Match:
     return lambda context: context.values.get(name) is not None and within(context)
 
 
-def _in_rule_based(raw: Json, _name: str | None, engine: SplitEngine) -> Match:
+def _in_rule_based(raw: Json, _name: str | None, engine: Engine) -> Match:
     data = required(raw, "userDefinedSegmentMatcherData", dict)
     return engine.rule_based(required(data, "segmentName", str))
 
 
-def _in_treatment(raw: Json, _name: str | None, engine: SplitEngine) -> Match:
+def _in_treatment(raw: Json, _name: str | None, engine: Engine) -> Match:
     data = required(raw, "dependencyMatcherData", dict)
     treatment = engine.treatment(required(data, "split", str))
     wanted = frozenset(all_of(required(data, "treatments", list), str))
     return lambda context: treatment(context) in wanted
 
 
-_MATCHERS: dict[str, Callable[[Json, str | None, SplitEngine], Match]] = {
+_MATCHERS: dict[str, Callable[[Json, str | None, Engine], Match]] = {
     "ALL_KEYS": _all_keys,
     "IN_SEGMENT": _in_segment,
     "IN_RULE_BASED_SEGMENT": _in_rule_based,
