@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from local.stand_in import StandIn
 
 STACK_NAME = "flagstore"
+SERVED = "ServeBaseUrl"
+"""An output that only a stack with ServeFunction has."""
 MAKE_TARGET = "make .venv-sam"
 # In a folder that every build empties first.
 BUILD_STAMP = Path(".aws-sam", "build", "inputs.sha256")
@@ -51,6 +53,7 @@ class Deployed:
         webhook_function: name of WebhookFunction.
         layer_arn: ARN of the layer's version.
         reader_policy_arn: ARN of FlagReaderPolicy.
+        serve_base_url: URL of ServeFunction on the stand-in; empty without ``ServeFlags``.
 
     """
 
@@ -62,6 +65,7 @@ class Deployed:
     webhook_function: str
     layer_arn: str
     reader_policy_arn: str
+    serve_base_url: str
 
 
 def deploy(repository: Path, stand_in: StandIn, *, parameters: Mapping[str, str]) -> Deployed:
@@ -282,7 +286,7 @@ def _run(
 
 def _find(stack: Stack) -> Deployed:
     return Deployed(
-        webhook_base_url=local_url(stack),
+        webhook_base_url=local_url(stack, "WebhookBaseUrl"),
         table=stack.output("TableName"),
         queue_url=stack.output("QueueUrl"),
         dlq_url=stack.output("DlqUrl"),
@@ -290,4 +294,5 @@ def _find(stack: Stack) -> Deployed:
         webhook_function=stack.output("WebhookFunctionName"),
         layer_arn=stack.output("LayerArn"),
         reader_policy_arn=stack.output("FlagReaderPolicyArn"),
+        serve_base_url=local_url(stack, SERVED) if SERVED in stack.outputs else "",
     )

@@ -98,9 +98,9 @@ def repair(stack: Stack) -> None:
         _allow_leading_keys(stack)
 
 
-def local_url(stack: Stack) -> str:
-    """Return the URL of webhooks on the stand-in, which takes the API's id in the path."""
-    url = urlsplit(stack.output("WebhookBaseUrl"))
+def local_url(stack: Stack, output: str) -> str:
+    """Return the URL of an output on the stand-in, which takes the API's id in the path."""
+    url = urlsplit(stack.output(output))
     api_id = str(url.hostname).partition(".")[0]
     return f"{stack.stand_in.endpoint}/_aws/execute-api/{api_id}{url.path}"
 
@@ -108,7 +108,8 @@ def local_url(stack: Stack) -> str:
 def _add_routes(stack: Stack) -> None:
     gateway = stack.stand_in.client("apigatewayv2")
     for logical_id, resource in stack.template.items():
-        if resource["Type"] != "AWS::ApiGatewayV2::Api":
+        is_made = logical_id in stack.resources  # unless it has a condition
+        if resource["Type"] != "AWS::ApiGatewayV2::Api" or not is_made:
             continue
         api_id = stack.physical(logical_id)
         # An update of the stack keeps the old routes.
@@ -118,10 +119,11 @@ def _add_routes(stack: Stack) -> None:
             gateway.delete_integration(ApiId=api_id, IntegrationId=integration["IntegrationId"])
         for key, operation in _operations(resource["Properties"]["Body"]["paths"]):
             integration = operation["x-amazon-apigateway-integration"]
+            uri = _chosen(integration["uri"])
             made = gateway.create_integration(
                 ApiId=api_id,
                 IntegrationType="AWS_PROXY",
-                IntegrationUri=_function_arn(stack, integration["uri"]),
+                IntegrationUri=_function_arn(stack, uri),
                 PayloadFormatVersion=integration["payloadFormatVersion"],
             )
             target = f"integrations/{made['IntegrationId']}"
@@ -132,7 +134,12 @@ def _operations(paths: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, An
     for path, methods in paths.items():
         for method, operation in methods.items():
             verb = "ANY" if method == "x-amazon-apigateway-any-method" else method.upper()
-            yield (path if path == "$default" else f"{verb} {path}"), operation
+            yield (path if path == "$default" else f"{verb} {path}"), _chosen(operation)
+
+
+def _chosen(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return what a condition chooses: a conditional API's parts have the condition that it has."""
+    return value["Fn::If"][1] if "Fn::If" in value else value
 
 
 def _function_arn(stack: Stack, uri: Mapping[str, str]) -> str:

@@ -72,7 +72,7 @@ def test_smoke(tmp_path: Path, aws: StandIn, capsys: pytest.CaptureFixture[str])
         api.update_configuration_profile(**of_it, ConfigurationProfileId=profile, Name=profile)
         stack = Stack.read(aws, name)
         repair(stack)
-        return local_url(stack)
+        return local_url(stack, "WebhookBaseUrl")
 
     place = Place(
         repository=tmp_path,
