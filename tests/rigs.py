@@ -174,10 +174,12 @@ class DynamoRig(Rig):
         self,
         deadline: Deadline | None = None,
         client: Any = None,
-        source: Source | None = None,  # noqa: ARG002 - rows are written from plain records here
+        source: Source | None = None,
     ) -> DynamoDBStore:
         deadline = deadline or Deadline(self.clock, random.Random(1), RELAXED_S)
-        return DynamoDBStore(client or self.table.client, self.table.name, deadline)
+        rows_at = (source or self.source()).rows_at
+        client = client or self.table.client
+        return DynamoDBStore(client, self.table.name, deadline, rows_at=rows_at)
 
     def connect(self) -> Any:
         known = self.aws.environment
@@ -217,8 +219,8 @@ class RedisRig(Rig):
         self, deadline: Deadline | None = None, client: Any = None, source: Source | None = None
     ) -> RedisStore:
         deadline = deadline or Deadline(self.clock, random.Random(1), RELAXED_S)
-        native = (source or self.source()).native_rows
-        return RedisStore(client or self.table.client, deadline, native=native)
+        rows_at = (source or self.source()).rows_at
+        return RedisStore(client or self.table.client, deadline, rows_at=rows_at)
 
     def connect(self) -> Any:
         address = parse_url(self.server.url())

@@ -93,17 +93,24 @@ def split_namespace(source: str) -> str:
     return f"{source}:SPLITIO"
 
 
+def native_key(key: Key, prefix: str) -> Key:
+    """Return where a row of LaunchDarkly's is stored for SDKs with this prefix."""
+    section = key.namespace.rpartition(":")[2]
+    namespace = f"{prefix}:{section}" if prefix else section
+    return Key(namespace, namespace if section == "$inited" else key.key)
+
+
 def document_key(source: str) -> Key:
     """Return the key of the whole set as one document, in the format of the provider's SDKs."""
     return Key(f"{source}:document", "features")
 
 
-def row_marker(source: str, provider: str) -> Key | None:
-    """Return the key of the marker of complete rows, if the provider's SDKs expect one.
+def row_marker(source: str) -> Key:
+    """Return the key of LaunchDarkly's marker of complete rows.
 
-    LaunchDarkly: ``$inited``, without any other attribute, written last.
+    It is written last, without any other attribute.
     """
-    return Key(f"{source}:$inited", f"{source}:$inited") if provider == "launchdarkly" else None
+    return Key(f"{source}:$inited", f"{source}:$inited")
 
 
 def pending_namespace(source: str) -> str:
@@ -173,6 +180,9 @@ class SourceState(NamedTuple):
     """Digest of the settings that shape the set: layout, provider, base URL, options, rows."""
     rows_version: int = 0
     """Token of the set that the rows hold."""
+    rows_at: str = "[]"
+    """JSON list of places in the providers' own layouts that may hold rows; see
+    ``Source.rows_at``."""
     pinned: int = 0
     """End of the pin, in milliseconds since the epoch: nothing is published until then."""
     removed: int = 0

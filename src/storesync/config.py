@@ -1,7 +1,7 @@
 """Configuration: the functions' environment, and the sources in SSM parameters under one prefix.
 
 ``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, document, store,
-                                   allow_http
+                                   allow_http, rows_prefix, adopt
 ``<prefix>/credentials/<source>``  SecureString, JSON: provider, key, base_url, store_url; for
                                    SyncFunction only; not needed if a provider accepts the
                                    function's own credentials. It states where the key may be sent,
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,7 +37,7 @@ from storesync.errors import (
     ParametersError,
     UnknownSourceError,
 )
-from storesync.model import Secret, Source, WebhookConfig
+from storesync.model import NATIVE, Secret, Source, WebhookConfig
 from storesync.retry import Deadline
 from storesync.telemetry import log, register_secret
 
@@ -67,10 +68,14 @@ PAUSE_S = 5.0
 THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException"}
 SERVER_ERROR = 500
 
-SOURCE_FIELDS = ("provider", "options", "rows", "document", "store", "allow_http")
+SOURCE_FIELDS = (
+    *("provider", "options", "rows", "document", "store", "allow_http"),
+    *("rows_prefix", "adopt"),
+)
 CREDENTIAL_FIELDS = ("provider", "key", "base_url", "store_url")
 WEBHOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
 STORES = ("dynamodb", "redis")
+_PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{0,64}")
 MIN_SECRET = 16
 """Characters. A webhook's secret is all that protects the queue from the internet."""
 
@@ -291,14 +296,38 @@ class Sources:
             UnknownSourceError: there is no source of that name.
             ConfigurationError: names the parameter, everything wrong with it, and the remedy.
         """
+        source = self._parse(name, fresh=fresh)
+        register_secret(source.credential, source.store_url)  # again, since the oldest are dropped
+        if source.rows_prefix is not None:
+            self.check_prefix(source)
+        return source
+
+    def check_prefix(self, source: Source) -> None:
+        """Raise ConfigurationError if another source has its rows at the same place."""
+        for name in self.names():
+            with suppress(ConfigurationError):  # its own syncs report it
+                other = self._parse(name, fresh=False)
+                shared = (other.store, other.store_url, other.prefix)
+                if name != source.name and shared == (
+                    source.store,
+                    source.store_url,
+                    source.prefix,
+                ):
+                    break
+        else:
+            return
+        raise ConfigurationError(
+            f"{self._sources.path}/{source.name}: source {name!r} stores its rows under the same "
+            'prefix: choose another "rows_prefix"'
+        )
+
+    def _parse(self, name: str, *, fresh: bool) -> Source:
         where = f"{self._sources.path}/{name}"
         text = self._sources.get(name, fresh=fresh)
         if text is None:
             raise UnknownSourceError(f"no source {name!r}: {where} does not exist")
         secret_text = self._credentials.get(name, fresh=fresh)
-        source = parse_source(name, where, text, f"{self._credentials.path}/{name}", secret_text)
-        register_secret(source.credential, source.store_url)  # again, since the oldest are dropped
-        return source
+        return parse_source(name, where, text, f"{self._credentials.path}/{name}", secret_text)
 
     def matching_sources(self, provider_event: ProviderEvent) -> list[str]:
         """Return the sorted names of the sources that an event concerns.
@@ -377,7 +406,10 @@ def parse_source(
         store_url=Secret(store_url),
         allow_http=allow_http,
         document=public.flag("document", default=False),
+        rows_prefix=public.optional_text("rows_prefix"),
+        adopt=public.flag("adopt", default=False),
     )
+    _check_rows_prefix(source, public)
     if source.document and provider and provider.name != "unleash":
         public.problem(
             '"document" is for Unleash only, whose SDKs take all flags as one document: '
@@ -386,6 +418,25 @@ def parse_source(
     _check(problems)
     register_secret(source.credential, source.store_url)
     return source
+
+
+def _check_rows_prefix(source: Source, public: _Fields) -> None:
+    prefix = source.rows_prefix
+    if prefix is None:
+        if source.adopt:
+            public.problem('"adopt" is for rows under a "rows_prefix": set that too, or remove it')
+    elif source.provider not in NATIVE or (source.provider, source.store) == ("split", "dynamodb"):
+        public.problem(
+            '"rows_prefix" is for SDKs that read rows of LaunchDarkly, or of Split in Redis: '
+            "remove it"
+        )
+    elif not _PREFIX.fullmatch(prefix):
+        public.problem('"rows_prefix" may have up to 64 letters, digits and any of _ . : { } -')
+    elif (source.provider, source.store, prefix) == ("launchdarkly", "redis", ""):
+        public.problem(
+            '"rows_prefix" is empty, for which LaunchDarkly\'s SDKs use "launchdarkly" in Redis: '
+            "set it to that"
+        )
 
 
 def _base_url(secret: _Fields, provider: Provider | None, *, allow_http: bool) -> str:
@@ -490,6 +541,10 @@ class _Fields:
         if needed and not value.strip() and not self._broken:
             self.problem(f'"{field}" is missing: {needed}')
         return value.strip()
+
+    def optional_text(self, field: str) -> str | None:
+        """Return a string, or None if it is missing: it may be empty."""
+        return self.text(field) if field in self._values else None
 
     def one_of(self, field: str, known: tuple[str, ...]) -> str:
         """Return one of the known words; by default, the first."""

@@ -7,6 +7,7 @@ continues.
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,9 @@ from storesync.errors import (
 )
 from storesync.model import Changes, Report
 from storesync.published import PublishedReader
-from storesync.publisher import Attempt, Publisher
+from storesync.publisher import Attempt, Publisher, remove_rows
 from storesync.retry import now_ms
-from storesync.store import Condition, Delete, Write, commits, record_bytes
+from storesync.store import Condition, Delete, commits, record_bytes
 
 if TYPE_CHECKING:
     from flagstore.keys import SourceState
@@ -139,28 +140,25 @@ def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False
             "refused": None,
             "error": None,
         }
-        writes: list[Write] = []
-        if purge:
-            gone = "published nonce digest history rows_version revision allowed"
-            sets |= dict.fromkeys(gone.split())
-            writes = [Delete(keys.snapshot_key(source, n)) for n in range(keys.MAX_REPLICAS)]
         try:
-            store.commit(source, attempt.condition(), sets, writes)
+            store.commit(source, attempt.condition(), sets)
         except ConditionFailedError as lost:
             if not attempt.is_last(lost.state):
                 continue
         if purge:
             condition = Condition(token=attempt.token, check_nonce=attempt.seen.issued_nonce)
-            _purge(source, store, condition)
+            _purge(source, store, condition, attempt.seen)
         return attempt.token
     raise _overtaken(source)
 
 
-def _purge(source: str, store: Store, condition: Condition) -> None:
-    """Delete history, chunks and rows, as long as the tombstone exists."""
+def _purge(source: str, store: Store, condition: Condition, state: SourceState) -> None:
+    """Delete snapshot, history, chunks and rows, as long as the tombstone exists."""
+    remove_rows(source, store, condition, state, {"", *json.loads(state.rows_at)})
+    gone = "published nonce digest history rows_version rows_at revision allowed"
+    snapshots = [Delete(keys.snapshot_key(source, n)) for n in range(keys.MAX_REPLICAS)]
+    store.commit(source, condition, dict.fromkeys(gone.split()), snapshots)
     namespaces = (
-        *keys.row_namespaces(source),
-        keys.split_namespace(source),
         keys.document_key(source).namespace,
         keys.history_key(source, 0).namespace,
         keys.chunks_namespace(source),

@@ -83,18 +83,31 @@ class Source:
     """Permit plain http, for a provider in your own network."""
     document: bool = False
     """Also write the whole set as one document, as the provider's SDK reads it (Unleash)."""
+    rows_prefix: str | None = None
+    """Prefix of the rows, for SDKs that are configured for it. None: the source's own."""
+    adopt: bool = False
+    """Take over rows that another program wrote under ``rows_prefix``."""
 
     @property
-    def native_rows(self) -> str:
-        """The provider whose layout the rows use in Redis; empty for flagstore's layout."""
-        return self.provider if self.store == "redis" and self.provider in NATIVE else ""
+    def prefix(self) -> str:
+        """Prefix of the rows' keys."""
+        if self.rows_prefix is not None:
+            return self.rows_prefix
+        return f"{{{self.name}}}" if self.store == "redis" else self.name
+
+    @property
+    def rows_at(self) -> str:
+        """Layout and prefix of the rows, such as ``split {prod}``; empty for flagstore's own."""
+        elsewhere = self.store == "redis" or self.prefix != self.name
+        native = self.provider in NATIVE and elsewhere
+        return f"{self.provider} {self.prefix}" if native else ""
 
     def fingerprint(self, replicas: int = 1) -> str:
         """Return the digest of all settings that shape the stored set.
 
         If it differs from the source state's, no ETag is sent and the set counts as changed.
         """
-        rows = [self.rows, self.native_rows, self.document]
+        rows = [self.rows, self.rows_at, self.document]
         shaping = [LAYOUT, self.provider, self.base_url, dict(self.options), replicas, *rows]
         return sha256(canonical(shaping).encode()).hexdigest()[:16]
 

@@ -14,12 +14,12 @@ from flagstore.errors import CorruptSnapshotError
 from flagstore.keys import Publication, SnapshotRecord, SourceState, Version
 from storesync import rows
 from storesync.errors import ConditionFailedError, CorruptStoreError, OutOfTimeError, StoreError
-from storesync.published import day_ago
+from storesync.published import PublishedReader, day_ago
 from storesync.retry import now_ms
 from storesync.store import COMMIT_KB, Condition, Delete, Expire, Put, Write, commits, record_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from flagstore.encode import Encoded
     from flagstore.keys import Record
@@ -271,17 +271,17 @@ class Publisher:
         also expires unused chunks. The next check completes whatever fails or is interrupted here.
         """
         condition = Condition(published=published.token, nonce=published.nonce)
-        limit_kb = REDIS_KB if self.source.store == "redis" else COMMIT_KB
+        sets: dict[str, Any] = {"rows_version": published.token}
+        if verified:
+            sets["verified_at"] = now_ms(self.clock)
         try:
-            plan = rows.plan(self.source, flag_set, changed, self.store, published.token)
-            *groups, last = commits(plan.writes, limit_kb)
-            for group in groups:
-                self.store.commit(self.source.name, condition, {}, group)
-            sets = {"rows_version": published.token}
-            if verified:
-                sets["verified_at"] = now_ms(self.clock)
-            self.store.commit(self.source.name, condition, sets, last)
-            report = replace(report, skipped_rows=plan.skipped)
+            if changed is None:
+                skipped = self._write_all_rows(condition, flag_set, published.token, sets)
+            else:
+                plan = rows.plan(self.source, flag_set, changed, self.store, published.token)
+                self._commit_all(condition, plan.writes, sets)
+                skipped = plan.skipped
+            report = replace(report, skipped_rows=skipped)
             if tidy:
                 self.expire_chunks(published)
         except ConditionFailedError:
@@ -289,6 +289,50 @@ class Publisher:
         except (StoreError, OutOfTimeError) as error:
             return replace(report, rows_error=str(error))
         return report
+
+    def _commit_all(self, condition: Condition, writes: Iterable[Write], sets: Sets) -> None:
+        """Commit the writes in groups; the last group also sets attributes of the source state."""
+        limit_kb = REDIS_KB if self.source.store == "redis" else COMMIT_KB
+        *groups, last = commits(writes, limit_kb)
+        for group in groups:
+            self.store.commit(self.source.name, condition, {}, group)
+        if last or sets:
+            self.store.commit(self.source.name, condition, sets, last)
+
+    def _write_all_rows(
+        self, condition: Condition, flag_set: FlagSet, token: int, sets: dict[str, Any]
+    ) -> tuple[str, ...]:
+        """Compare all rows, then remove those at places that they have left; return those skipped.
+
+        The source state lists a place before any row is written there, so that no row is forgotten.
+
+        Raises:
+            StoreError: if another program's rows are there, and the source does not adopt them.
+        """
+        source, state = self.source, self.store.state(self.source.name)
+        listed, adopted = json.loads(state.rows_at), []
+        place = source.rows_at if source.rows else ""
+        if place and listed != [place]:
+            found = self.store.foreign(source.name) if source.rows_prefix is not None else iter(())
+            if source.adopt:
+                adopted = list(found)
+            elif place not in listed and (other := next(found, None)):
+                raise _foreign_rows(source, other)
+            # Until the rows are complete, another place beside it marks that they are not.
+            listed = [*(at for at in listed or [""] if at != place), place]
+            self.store.commit(source.name, condition, {"rows_at": dumps(listed)})
+        plan = rows.plan(source, flag_set, None, self.store, token, adopted)
+        if listed in ([], [place]):
+            self._commit_all(condition, plan.writes, sets)
+            return plan.skipped
+        self._commit_all(condition, plan.writes, {})
+        if source.rows:
+            kept = [place] if place else []
+        else:  # rows that are turned off stay
+            kept = [at for at in listed if at.startswith(f"{source.provider} ")]
+        remove_rows(source.name, self.store, condition, state, {*listed} - {*kept})
+        self._commit_all(condition, (), sets | {"rows_at": dumps(kept) if kept else None})
+        return plan.skipped
 
     # -- garbage collection ---------------------------------------------------------------------
 
@@ -355,6 +399,30 @@ class Publisher:
             message = f"cannot determine which chunks are in use: {error}"
             raise CorruptStoreError(message) from error
         return named
+
+
+def remove_rows(
+    source: str, store: Store, condition: Condition, state: SourceState, places: Iterable[str]
+) -> None:
+    """Remove the rows that flagstore wrote at these places; the history names them."""
+    published = PublishedReader(source, store)
+    shown = []
+    for token in sorted({state.rows_version, state.published}):
+        with suppress(CorruptStoreError):  # not kept
+            shown.append(published.version(token))
+    for place in sorted(places):
+        at = store.at(place)
+        for group in commits(rows.plan_removal(source, place, at, shown)):
+            if group:
+                at.commit(source, condition, {}, group)
+
+
+def _foreign_rows(source: Source, row: keys.Key) -> StoreError:
+    return StoreError(
+        f'another program\'s rows are stored with rows_prefix "{source.rows_prefix}", such as '
+        f'{row.key!r}: stop that program and set "adopt": true to replace them, or choose another '
+        "prefix"
+    )
 
 
 def retained(versions: list[Version], now_ms: int) -> tuple[list[Version], list[Version]]:

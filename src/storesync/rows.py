@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from flagstore.codec import dumps
@@ -62,36 +63,59 @@ class RowPlan:
 
 
 def plan(
-    source: Source, new: FlagSet, changed: Changes | None, store: Store, token: int
+    source: Source,
+    new: FlagSet,
+    changed: Changes | None,
+    store: Store,
+    token: int,
+    adopted: Iterable[Key] = (),
 ) -> RowPlan:
     """Plan the rows and the document of a source.
 
     Rows stay when they are turned off, since another writer may maintain them. A document is
     removed. With ``changed``, the rows are known to show the previous set; without, all stored rows
-    are compared.
+    are compared, and those *adopted* from another program.
     """
-    name, scan, in_split_layout = source.name, store.scan, source.native_rows == "split"
+    name, scan, in_split_layout = source.name, store.scan, source.rows_at.startswith("split ")
     plans = []
     if source.rows and in_split_layout:
         prefixes = DERIVED if changed is not None else ("",)
-        stored = (row for prefix in prefixes for row in scan(split_namespace(name), prefix))
-        plans.append(plan_split(name, new, changed, stored, token))
+        own = (row for prefix in prefixes for row in scan(split_namespace(name), prefix))
+        others: Iterable[Record] = ({**key._asdict()} for key in adopted)
+        plans.append(plan_split(name, new, changed, chain(own, others), token))
     elif source.rows and changed is not None:
         plans.append(plan_changes(name, new, changed, token))
-    if source.rows and changed is None:
+    elif source.rows:
         present = {_key(row): row for space in row_namespaces(name) for row in scan(space)}
-        if in_split_layout:
-            plans.append(RowPlan(tuple(map(Delete, present))))  # of another provider
-        else:
-            plans.append(plan_whole(name, new, present, token))
+        plans.append(plan_whole(name, new, present, token))
     if source.document or changed is None:
         plans.append(_document(source, new, store, token, whole=changed is None))
-    if changed is None and source.store == "redis" and not in_split_layout:
-        # Split's SDKs would keep reading them.
-        plans.append(RowPlan(tuple(Delete(_key(row)) for row in scan(split_namespace(name)))))
     return RowPlan(
         tuple(write for part in plans for write in part.writes),
         tuple(skipped for part in plans for skipped in part.skipped),
+    )
+
+
+def plan_removal(
+    source: str, rows_at: str, store: Store, shown: Iterable[FlagSet]
+) -> Iterator[Delete]:
+    """Yield the deletes of the rows that flagstore wrote at one place.
+
+    *store* has its rows at that place; *shown* are the sets that LaunchDarkly's rows may show.
+    """
+    if rows_at.startswith("launchdarkly "):
+        names = {
+            Key(row_namespace(source, flag_set.provider, section), key)
+            for flag_set in shown
+            for section in ("flags", "segments")
+            for key in flag_set.keys(section)
+            if flag_set.provider == "launchdarkly" and is_sort_key(key)
+        }
+        yield from map(Delete, [*sorted(names), row_marker(source)])
+        return
+    spaces = (split_namespace(source),) if rows_at else row_namespaces(source)
+    yield from (
+        Delete(_key(row), record_bytes(row)) for space in spaces for row in store.scan(space)
     )
 
 
@@ -155,7 +179,7 @@ def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], token: 
         for key, record in required.items()
         if key not in present or not _shows(present[key], record, token)
     ]
-    marker = row_marker(source, new.provider)
+    marker = row_marker(source) if new.provider == "launchdarkly" else None
     writes: list[Write] = [
         Delete(key, record_bytes(present[key]))
         for key in sorted(present.keys() - required.keys())

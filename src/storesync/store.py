@@ -148,3 +148,9 @@ class Store(Protocol):
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace whose keys start with a prefix, in order of keys."""
+
+    def at(self, rows_at: str) -> Store:
+        """Return this store with rows at another place: layout and prefix."""
+
+    def foreign(self, source: str) -> Iterator[Key]:
+        """Yield the rows that another program wrote where this source has written none yet."""

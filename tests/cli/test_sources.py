@@ -97,6 +97,18 @@ def test_existing_source_needs_replace(rig: Rig, prod: LaunchDarklySimulator) ->
     assert len({first, second, third}) == 3
 
 
+def test_rows_prefix(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """It may be empty, stays while it is left out, and belongs to one source."""
+    replace = ("source", "add", "prod", "--replace", "--no-check")
+    assert rig.run(*replace, "--rows-prefix", "", "--adopt").code == 0
+    assert rig.run(*replace, "--no-adopt").code == 0
+    stored = rig.parameter("sources/prod")
+    assert (stored["rows_prefix"], stored["adopt"]) == ("", False)
+    done = rig.add("other", prod, "--rows-prefix", "")
+    assert (done.code, "source 'prod' stores its rows under the same" in done.err) == (4, True)
+    assert "sources/other" not in rig.parameters()
+
+
 UNLEASH = AddOptions(provider="unleash", key="token", base_url="https://u")
 OTHER = {"provider": "launchdarkly", "options": {"filter": "x"}, "store": "redis", "rows": False}
 SAME = {"provider": "unleash", "options": {"project": "x"}, "store": "redis", "rows": False}

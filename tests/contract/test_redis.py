@@ -49,7 +49,7 @@ def opened(
 ) -> Iterator[RedisStore]:
     deadline = Deadline(SystemClock(), random.Random(1), 30)
     with open_redis(server.url(user, password), **options) as client:
-        yield RedisStore(client, deadline, native=native)
+        yield RedisStore(client, deadline, rows_at=f"{native} {{prod}}" if native else "")
 
 
 @contextmanager

@@ -275,10 +275,6 @@ def test_documented_rights(
         store.commit("prod", Condition(), {}, WRITES[native])
         for namespace, names in written.items():
             assert [row["key"] for row in store.scan(namespace)] == names
-    with opened(redis_server, "storesync", IN_URL) as store:
-        store.next_token("prod", FLOOR)
-        store.commit("prod", Condition(), {"rows_version": 1})
-    assert not redis_server.admin.exists(FEATURES, SEGMENTS, MARKER)
 
 
 # -- parts of a large set --------------------------------------------------------------------------

@@ -97,6 +97,16 @@ class MemoryStore:
             if key.namespace == namespace and key.key.startswith(prefix):
                 yield dict(self.records[key])
 
+    def at(self, rows_at: str) -> MemoryStore:
+        """Return itself: in the models, rows never move."""
+        assert not rows_at
+        return self
+
+    def foreign(self, source: str) -> Iterator[Key]:
+        """Yield nothing: no other program writes."""
+        del source
+        return iter(())
+
 
 class MemoryStores(Stores):
     """Opens the same :class:`MemoryStore` for every source."""

@@ -232,6 +232,20 @@ def test_parameters_of_a_source(clock: FakeClock, monkeypatch: pytest.MonkeyPatc
     assert telemetry.redact(KEY) == "***"
 
 
+@pytest.mark.parametrize("other", ["relay", "b"])
+def test_prefix_belongs_to_one_source(clock: FakeClock, other: str) -> None:
+    """Whether the other source has it by option or by its name; only the option's source fails."""
+    taken = {**LAUNCHDARKLY, "rows_prefix": "relay"}
+    ssm = holding(sources__a=taken, credentials__a=CREDENTIALS)
+    more: dict[str, object] = {f"sources__{other}": taken if other == "b" else LAUNCHDARKLY}
+    holding(ssm, **more, **{f"credentials__{other}": CREDENTIALS})
+    sources = Sources(ssm, "/flagstore", clock)
+    with pytest.raises(ConfigurationError, match=f"sources/a: source '{other}' stores its rows"):
+        sources.get("a")
+    if other == "relay":
+        assert sources.get(other).rows_prefix is None
+
+
 LD_URL = "https://sdk.launchdarkly.com"
 SHAPE = {"options": {"app_name": "shop"}, "rows": False, "document": True, "allow_http": True}
 
@@ -250,8 +264,13 @@ SHAPE = {"options": {"app_name": "shop"}, "rows": False, "document": True, "allo
             {**CREDENTIALS, "store_url": REDIS},
             {"base_url": LD_URL, "store": "redis", "store_url": Secret(REDIS)},
         ),
+        (
+            {**LAUNCHDARKLY, "rows_prefix": "", "adopt": True},
+            CREDENTIALS,
+            {"base_url": LD_URL, "rows_prefix": "", "adopt": True},
+        ),
     ],
-    ids=["defaults", "all fields", "redis"],
+    ids=["defaults", "all fields", "redis", "empty prefix"],
 )
 def test_source(public: Any, private: Any, expected: dict[str, Any]) -> None:
     """A provider and a key are sufficient if the provider has one address for all."""
@@ -289,6 +308,29 @@ NO_PROVIDER = "\"provider\": no provider '': use one of appconfig, launchdarkly,
         ([], CREDENTIALS, ["S must be a JSON object"]),
         ({}, CREDENTIALS, [f"S {NO_PROVIDER}"]),
         ({**LAUNCHDARKLY, "document": True}, CREDENTIALS, ['S "document" is for Unleash only']),
+        (
+            {**LAUNCHDARKLY, "adopt": True},
+            CREDENTIALS,
+            ['S "adopt" is for rows under a "rows_prefix"'],
+        ),
+        (
+            {**LAUNCHDARKLY, "rows_prefix": "a/b"},
+            CREDENTIALS,
+            ['S "rows_prefix" may have up to 64'],
+        ),
+        (
+            {**LAUNCHDARKLY, "store": "redis", "rows_prefix": ""},
+            {**CREDENTIALS, "store_url": REDIS},
+            ['S "rows_prefix" is empty, for which LaunchDarkly\'s SDKs use "launchdarkly"'],
+        ),
+        *(
+            (
+                {"provider": provider, "rows_prefix": "x"},
+                {"provider": provider, "key": KEY, "base_url": "https://unleash.example"},
+                ['S "rows_prefix" is for SDKs that read rows of LaunchDarkly, or of Split'],
+            )
+            for provider in ("split", "unleash")
+        ),
         ({**LAUNCHDARKLY, "k" * MIN_SECRET: "key"}, CREDENTIALS, ["S a field is unknown"]),
         (
             {**LAUNCHDARKLY, "options": {"filtr": "team", KEY: "x"}},

@@ -58,9 +58,8 @@ def test_keys_of_the_documented_layout() -> None:
     assert keys.chunk_key("prod", prefix, 7) == ("prod:$body", f"{prefix}007")
     assert keys.row_namespace("prod", "launchdarkly", "flags") == "prod:features"
     assert keys.row_namespace("prod", "launchdarkly", "segments") == "prod:segments"
-    assert keys.row_marker("prod", "launchdarkly") == Key("prod:$inited", "prod:$inited")
+    assert keys.row_marker("prod") == Key("prod:$inited", "prod:$inited")
     assert keys.row_namespace("prod", "unleash", "flags") == "prod:flags"
-    assert keys.row_marker("prod", "unleash") is None
     assert keys.split_namespace("prod") == "prod:SPLITIO"
     assert keys.document_key("prod") == ("prod:document", "features")
 

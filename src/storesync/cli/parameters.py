@@ -121,6 +121,8 @@ class AddOptions:
     store: str | None = None
     store_url: str | None = None
     rows: bool | None = None
+    rows_prefix: str | None = None
+    adopt: bool | None = None
     allow_http: bool = False
 
 
@@ -176,6 +178,8 @@ def compose(given: AddOptions, before: SourceParameters) -> SourceParameters:
         **before.values("sources"),
         "provider": provider,
         **_filled(store=given.store, rows=given.rows, allow_http=given.allow_http or None),
+        **({} if given.rows_prefix is None else {"rows_prefix": given.rows_prefix}),
+        **({} if given.adopt is None else {"adopt": given.adopt}),
         "options": before.options("sources") | dict(given.options),
     }
     credential = before.values("credentials") | _filled(

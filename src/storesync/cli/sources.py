@@ -65,6 +65,8 @@ _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": Tr
 @click.option("--store", type=click.Choice(STORES), help="Where to publish; default: dynamodb.")
 @click.option("--store-url-file", "store_url", help="File with the URL of Redis.", **_FILE)
 @click.option("--rows/--no-rows", default=None, help="Also write a row per flag; default: yes.")
+@click.option("--rows-prefix", metavar="TEXT", help="Prefix of rows that SDKs are set to read.")
+@click.option("--adopt/--no-adopt", default=None, help="Replace another program's rows there.")
 @click.option("--allow-http", is_flag=True, help="Permit a provider's address without TLS.")
 @click.option("--replace", is_flag=True, help="Change an existing source.")
 @click.option("--check/--no-check", default=True, help="Test the key first; default: yes.")
@@ -97,6 +99,7 @@ def add(  # noqa: PLR0913 - its options
     new = compose(options, before)
     with _nothing_written():
         made = new.source(operator.deployment.prefix, name)
+        operator.sources.check_prefix(made)
         webhook = new.webhook(operator.deployment.prefix, name) if new.webhooks else None
         base = operator.deployment.require("FLAGSTORE_WEBHOOK_BASE_URL") if webhook else ""
         registrar = _registrar(made, options, token, api) if register else None

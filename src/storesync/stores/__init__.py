@@ -38,7 +38,7 @@ class Stores:
             ConfigurationError: if the URL of Redis or the file of authorities is invalid.
         """
         if source.store == "dynamodb":
-            return DynamoDBStore(self.table_client, self._table, deadline)
+            return DynamoDBStore(self.table_client, self._table, deadline, rows_at=source.rows_at)
         # Takes 100 ms, which a deployment without Redis avoids.
         from storesync.stores.redis import RedisStore  # noqa: PLC0415
         from storesync.stores.redis_client import open_redis  # noqa: PLC0415
@@ -46,4 +46,4 @@ class Stores:
         if source.store_url not in self._servers:
             url = source.store_url.reveal()
             self._servers[source.store_url] = open_redis(url, ca_file=self._redis_ca_file)
-        return RedisStore(self._servers[source.store_url], deadline, native=source.native_rows)
+        return RedisStore(self._servers[source.store_url], deadline, rows_at=source.rows_at)

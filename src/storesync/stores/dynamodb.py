@@ -7,13 +7,13 @@ botocore retries throttling and broken connections; this module retries what bot
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from flagstore.keys import SourceState, state_key
+from flagstore.keys import Key, SourceState, native_key, state_key
 from storesync.errors import ConditionFailedError, StoreError
 from storesync.store import NONCE_BYTES, Condition, Delete, Put, Write, commits, write_kb
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from flagstore.keys import Key, Record
+    from flagstore.keys import Record
     from storesync.retry import Deadline
     from storesync.store import Sets
 
@@ -34,6 +34,8 @@ CONFLICTS = {"TransactionConflictException", "TransactionInProgressException"}
 """Codes of an UpdateItem or transaction that conflicts with a transaction: sent again."""
 CANCELLATIONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 """The same for the actions in a transaction."""
+NATIVE_SECTIONS = ("features", "segments", "$inited")
+"""Sections of LaunchDarkly's rows."""
 REMEDIES = {
     "AccessDeniedException": "give the function's role access to the table",
     "ResourceNotFoundException": "check FLAGSTORE_TABLE and the region",
@@ -72,12 +74,30 @@ class DynamoDBStore:
     client: DynamoDBClient
     table: str
     deadline: Deadline
+    rows_at: str = ""
+    """Layout and prefix of the rows; see ``Source.rows_at``."""
     resent: int = 0
     """Unprocessed items that were sent again, for the metrics."""
     paid_at: dict[str, float] = field(default_factory=dict)
     """When each partition will have capacity again after the writes so far."""
 
+    def at(self, rows_at: str) -> DynamoDBStore:
+        """Return this store with rows at another place."""
+        return replace(self, rows_at=rows_at)
+
+    def _stored(self, key: Key) -> Key:
+        """Return the key under which a record is stored."""
+        if self.rows_at and key.namespace.rpartition(":")[2] in NATIVE_SECTIONS:
+            return native_key(key, self.rows_at.partition(" ")[2])
+        return key
+
     # -- reading --------------------------------------------------------------------------------
+
+    def foreign(self, source: str) -> Iterator[Key]:
+        """Yield the rows at this place, for a source that has not written any there."""
+        for section in NATIVE_SECTIONS:
+            for row in self.scan(f"{source}:{section}"):
+                yield Key(str(row["namespace"]), str(row["key"]))
 
     def read(self, key: Key) -> Record | None:
         """Return one record, or None."""
@@ -92,18 +112,21 @@ class DynamoDBStore:
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page."""
+        stored = self._stored(Key(namespace, "")).namespace
         arguments: dict[str, Any] = {
             "TableName": self.table,
             "ConsistentRead": True,
             "KeyConditionExpression": "#n = :n" + (" AND begins_with(#k, :p)" if prefix else ""),
             "ExpressionAttributeNames": {"#n": "namespace"} | ({"#k": "key"} if prefix else {}),
             "ExpressionAttributeValues": to_item(
-                {":n": namespace} | ({":p": prefix} if prefix else {})
+                {":n": stored} | ({":p": prefix} if prefix else {})
             ),
         }
         while True:
             reply = self._call(f"reading {namespace}", self.client.query, **arguments)
-            yield from map(from_item, reply["Items"])
+            for record in map(from_item, reply["Items"]):
+                key = namespace if namespace.endswith(":$inited") else record["key"]
+                yield record | {"namespace": namespace, "key": key}
             if "LastEvaluatedKey" not in reply:
                 return
             arguments["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
@@ -217,8 +240,10 @@ class DynamoDBStore:
 
     def _action(self, write: Write) -> dict[str, Any]:
         if isinstance(write, Put):
-            return {"Put": {"TableName": self.table, "Item": to_item(write.record)}}
-        place = {"TableName": self.table, "Key": to_item(write.key._asdict())}
+            key = Key(str(write.record["namespace"]), str(write.record["key"]))
+            record = write.record | self._stored(key)._asdict()
+            return {"Put": {"TableName": self.table, "Item": to_item(record)}}
+        place = {"TableName": self.table, "Key": to_item(self._stored(write.key)._asdict())}
         if isinstance(write, Delete):
             return {"Delete": place}
         # Not conditional: a chunk that is already gone leaves a stub that expires too.

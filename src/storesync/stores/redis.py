@@ -6,6 +6,8 @@ hashes, Split's (:mod:`storesync.rows`) and documents in plain strings and sets.
 keys by name without scanning the database, so the keys that flagstore wrote are members of a sorted
 set. Anything else under a prefix, such as keys of SDKs, is neither read nor written.
 
+Rows under a prefix that the user chose are not in the source's slot: a cluster refuses them.
+
 A set that is too large for one commit is assembled in parts under another key, and renamed in one
 step once all members are present; leftovers of an interrupted one expire.
 """
@@ -13,6 +15,7 @@ step once all members are present; leftovers of an interrupted one expire.
 from __future__ import annotations
 
 import json
+from copy import copy
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +23,13 @@ from flagstore.codec import dumps
 from flagstore.keys import (
     Key,
     SourceState,
-    check_source,
+    native_key,
     split_namespace,
     state_key,
 )
 from flagstore.stores.redis import index_name, record_name, to_field, to_record
 from storesync.errors import ConditionFailedError
-from storesync.rows import is_set
+from storesync.rows import DERIVED, SECTIONS, is_set
 from storesync.store import NONCE_BYTES, Condition, Delete, Put, Write
 from storesync.stores.redis_client import Calls
 from storesync.stores.redis_scripts import COMMIT, NEXT_TOKEN, SCAN
@@ -51,25 +54,34 @@ HASHES, MARKER = ("features", "segments"), "$inited"
 """The namespaces of LaunchDarkly's layout, and its marker of a complete store."""
 SPLIT, DOCUMENT = "SPLITIO", "document"
 """The namespaces of plain strings and sets."""
-NOTED = "native_rows"
-"""Attribute of the source state: flagstore wrote LaunchDarkly's keys, and must remove them when the
-provider changes."""
+SPLIT_LAYOUT = "split"
+ROWS = tuple(start.encode() for start in (*SECTIONS.values(), *DERIVED))
+"""How the names of Split's rows begin; others are its SDKs' and its Synchronizer's."""
 
 
 class RedisStore:
     """Flag sets in one database. One instance serves one sync and has its deadline.
 
-    With ``native="launchdarkly"``, a write of a row also removes the same row from flagstore's
-    layout. Without, LaunchDarkly's rows, which the source state records, are removed once other
-    rows are complete. Split's rows have a namespace of their own, so ``native="split"`` only checks
-    the rights to their keys.
+    *rows_at*: layout and prefix of the rows; see ``Source.rows_at``.
     """
 
-    def __init__(self, client: Server, deadline: Deadline, *, native: str = "") -> None:
+    def __init__(self, client: Server, deadline: Deadline, *, rows_at: str = "") -> None:
         self._calls = Calls(client, deadline)
-        self._layout = native
-        self._native = native == "launchdarkly"
-        self._leaves = False
+        self.rows_at = rows_at
+
+    def at(self, rows_at: str) -> RedisStore:
+        """Return this store with rows at another place."""
+        other = copy(self)
+        other.rows_at = rows_at
+        return other
+
+    @property
+    def _layout(self) -> str:
+        return self.rows_at.partition(" ")[0]
+
+    @property
+    def _prefix(self) -> str:
+        return self.rows_at.partition(" ")[2]
 
     @property
     def resent(self) -> int:
@@ -91,23 +103,14 @@ class RedisStore:
         return SourceState.from_record(self.read(state_key(source)) or {})
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
-        """Yield the records of one namespace, in order of keys, page by page.
-
-        Rows in flagstore's layout that belong in LaunchDarkly's follow as bare keys, to be moved.
-        """
+        """Yield the records of one namespace, in order of keys, page by page."""
         if _is_plain(namespace):
             yield from self._plain_rows(namespace, prefix)
             return
-        if not self._is_native(namespace):
-            yield from self._scan(namespace, prefix)
+        if self._is_native(namespace):
+            rows = self._native_rows(namespace)
+            yield from (row for row in rows if str(row["key"]).startswith(prefix))
             return
-        rows = self._native_rows(namespace)
-        yield from (row for row in rows if str(row["key"]).startswith(prefix))
-        if _section(namespace) != MARKER:
-            for row in self._scan(namespace, prefix):
-                yield {"namespace": namespace, "key": row["key"]}
-
-    def _scan(self, namespace: str, prefix: str) -> Iterator[Record]:
         start, end = _between(prefix)
         while True:
             page: list[Any] = self._calls.script(
@@ -123,7 +126,7 @@ class RedisStore:
 
     def _native_rows(self, namespace: str) -> list[Record]:
         """Return LaunchDarkly's rows. HSCAN may repeat a field, and has no order."""
-        name, purpose = _native_name(namespace), f"reading {namespace}"
+        name, purpose = self._native_name(namespace), f"reading {namespace}"
         if _section(namespace) == MARKER:
             marker: Record = {"namespace": namespace, "key": namespace}
             return [marker] * int(self._calls.command(purpose, "EXISTS", name))
@@ -143,13 +146,16 @@ class RedisStore:
         purpose = f"reading {namespace}"
         start, end = _between(prefix)
         while True:
-            command = ("ZRANGEBYLEX", index_name(namespace), start, end, "LIMIT", 0, SCAN_RECORDS)
+            index = self._index(namespace)
+            command = ("ZRANGEBYLEX", index, start, end, "LIMIT", 0, SCAN_RECORDS)
             names: list[bytes] = self._calls.command(purpose, *command)
             if not names:
                 return
             keys = [Key(namespace, _decode(name)) for name in names]
             strings = [key for key in keys if not _is_set(key)]
-            found = strings and self._calls.command(purpose, "MGET", *map(_plain_name, strings))
+            found = strings and self._calls.command(
+                purpose, "MGET", *map(self._plain_name, strings)
+            )
             values = dict(zip(strings, found, strict=True))
             for key in keys:
                 if _is_set(key):
@@ -165,13 +171,49 @@ class RedisStore:
         found: set[bytes] = set()
         cursor = None
         while cursor != 0:
-            command = ("SSCAN", _plain_name(key), cursor or 0, "COUNT", SCAN_MEMBERS)
+            command = ("SSCAN", self._plain_name(key), cursor or 0, "COUNT", SCAN_MEMBERS)
             cursor, page = self._calls.command(purpose, *command)
             found.update(page)
         return dumps(sorted(map(_decode, found)))
 
+    def foreign(self, source: str) -> Iterator[Key]:
+        """Yield the rows at this place that flagstore does not know to be its own."""
+        if self._layout != SPLIT_LAYOUT:
+            for section in (*HASHES, MARKER):
+                yield from map(_key, map(Put, self.scan(f"{source}:{section}")))
+            return
+        namespace = split_namespace(source)
+        start = self._plain_name(Key(namespace, ""))
+        command: tuple[Argument, ...] = ("ZRANGE", self._index(namespace), 0, -1)
+        own = set(self._calls.command(f"reading {namespace}", *command))
+        cursor = None
+        while cursor != 0:
+            command = ("SCAN", cursor or 0, "MATCH", f"{start}*", "COUNT", SCAN_MEMBERS)
+            cursor, names = self._calls.command("looking for other programs' rows", *command)
+            for row in {name.removeprefix(start.encode()) for name in names} - own:
+                if row.startswith(ROWS):
+                    yield Key(namespace, _decode(row))
+
+    # -- names ----------------------------------------------------------------------------------
+
     def _is_native(self, namespace: str) -> bool:
-        return self._native and _section(namespace) in {*HASHES, MARKER}
+        return self._layout == "launchdarkly" and _section(namespace) in {*HASHES, MARKER}
+
+    def _native_name(self, namespace: str) -> str:
+        """Return the Redis key that holds a namespace."""
+        return native_key(Key(namespace, ""), self._prefix).namespace
+
+    def _plain_name(self, key: Key) -> str:
+        """Return the Redis key that holds a row."""
+        if _section(key.namespace) == DOCUMENT:
+            return record_name(key)
+        return f"{self._prefix}.{SPLIT}.{key.key}" if self._prefix else f"{SPLIT}.{key.key}"
+
+    def _index(self, namespace: str) -> str:
+        """Return the key of the sorted set that lists a namespace: one for each prefix."""
+        source, _, section = namespace.partition(":")
+        own = section != SPLIT or self._prefix == f"{{{source}}}"
+        return index_name(namespace) + ("" if own else f"@{self._prefix}")
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -181,7 +223,6 @@ class RedisStore:
         key = record_name(state_key(source))
         nonce = to_field(token_hex(NONCE_BYTES))
         fields = self._calls.script("issuing a fencing token", NEXT_TOKEN, [key], [floor, nonce])
-        self._leaves = not self._native and NOTED.encode() in fields[::2]
         state = SourceState.from_record(to_record(fields))
         return state.issued, state
 
@@ -191,13 +232,6 @@ class RedisStore:
         """Commit in one script."""
         self._check(source)
         actions = [action for write in writes for action in self._actions(write)]
-        put = [_key(write) for write in writes if isinstance(write, Put)]
-        if any(self._is_native(key.namespace) for key in put):
-            sets = {**sets, NOTED: 1}
-        elif self._leaves and "rows_version" in sets:
-            sets = {**sets, NOTED: None}
-            for section, kind in (*((name, "unhash") for name in HASHES), (MARKER, "unmark")):
-                actions.append(([_native_name(f"{source}:{section}")] * 2, [kind, 0]))
         changed = {name: value for name, value in sets.items() if value is not None}
         removed = [name for name, value in sets.items() if value is None]
         limits = (condition.issued, condition.unpinned_at)
@@ -224,22 +258,52 @@ class RedisStore:
 
     def _check(self, source: str) -> None:
         extra_keys = {
-            "launchdarkly": _native_name(f"{source}:$probe"),
-            "split": _plain_name(Key(split_namespace(source), "$probe")),
+            "launchdarkly": self._native_name(f"{source}:$probe"),
+            SPLIT_LAYOUT: self._plain_name(Key(split_namespace(source), "$probe")),
         }
         self._calls.check(source, extra_keys.get(self._layout, ""))
 
     def _actions(self, write: Write) -> list[Action]:
         key = _key(write)
         if isinstance(write, Put | Delete) and _is_plain(key.namespace):
-            return _plain_actions(write)
-        keys = [record_name(key), index_name(key.namespace)]
+            return self._plain_actions(write)
         if isinstance(write, Put | Delete) and self._is_native(key.namespace):
-            return [_native_action(write), (keys, ["delete", 0])]
+            return [self._native_action(write)]
+        keys = [record_name(key), index_name(key.namespace)]
         if isinstance(write, Put):
             fields = _fields(write.record)
             return [(keys, ["put", len(fields), *fields])]
         return [(keys, ["delete", 0] if isinstance(write, Delete) else ["expire", 1, write.at_s])]
+
+    def _native_action(self, write: Put | Delete) -> Action:
+        namespace, key = _key(write)
+        keys = [self._native_name(namespace)] * 2
+        if _section(namespace) == MARKER:
+            return keys, ["mark" if isinstance(write, Put) else "unmark", 0]
+        if isinstance(write, Put):
+            return keys, ["field", 2, key, str(write.record["item"]).encode()]
+        return keys, ["unfield", 1, key]
+
+    def _plain_actions(self, write: Put | Delete) -> list[Action]:
+        """Return the steps of a write: a set's last part also renames the set."""
+        key = _key(write)
+        places = [self._plain_name(key), self._index(key.namespace)]
+        kind = "set" if _is_set(key) else "text"
+        if isinstance(write, Delete):
+            return [(places, [f"un{kind}", 1, key.key])]
+        item = str(write.record["item"])
+        if kind == "text":
+            return [(places, ["text", 2, key.key, item.encode()])]
+        members = [member.encode() for member in json.loads(item)]
+        if "parts" not in write.record:
+            return [(places, ["set", 1 + len(members), key.key, *members])]
+        part, parts = int(write.record["part"]), int(write.record["parts"])
+        staging = record_name(Key(f"{key.namespace}~", key.key))
+        values: list[Argument] = [key.key, part, *members]
+        actions: list[Action] = [([staging, places[1]], ["part", len(values), *values])]
+        if part == parts - 1:
+            actions.append((places, ["whole", 2, staging, int(write.record["members"])]))
+        return actions
 
 
 def _key(write: Write) -> Key:
@@ -270,22 +334,6 @@ def _decode(value: bytes) -> str:
 # -- LaunchDarkly's layout ------------------------------------------------------------------------
 
 
-def _native_name(namespace: str) -> str:
-    """Return the Redis key that holds a namespace."""
-    source, _, section = namespace.partition(":")
-    return f"{{{check_source(source)}}}:{section}"
-
-
-def _native_action(write: Put | Delete) -> Action:
-    namespace, key = _key(write)
-    keys = [_native_name(namespace)] * 2
-    if _section(namespace) == MARKER:
-        return keys, ["mark" if isinstance(write, Put) else "unmark", 0]
-    if isinstance(write, Put):
-        return keys, ["field", 2, key, str(write.record["item"]).encode()]
-    return keys, ["unfield", 1, key]
-
-
 def _native_row(namespace: str, field: bytes, value: bytes) -> Record:
     """Return the record of a field, as it was put."""
     item = _decode(value)
@@ -309,33 +357,3 @@ def _is_plain(namespace: str) -> bool:
 
 def _is_set(key: Key) -> bool:
     return _section(key.namespace) == SPLIT and is_set(key.key)
-
-
-def _plain_name(key: Key) -> str:
-    """Return the Redis key that holds a row."""
-    source, _, section = key.namespace.partition(":")
-    if section == DOCUMENT:
-        return record_name(key)
-    return f"{{{check_source(source)}}}.{SPLIT}.{key.key}"
-
-
-def _plain_actions(write: Put | Delete) -> list[Action]:
-    """Return the steps of a write: a set's last part also renames the set."""
-    key = _key(write)
-    places = [_plain_name(key), index_name(key.namespace)]
-    kind = "set" if _is_set(key) else "text"
-    if isinstance(write, Delete):
-        return [(places, [f"un{kind}", 1, key.key])]
-    item = str(write.record["item"])
-    if kind == "text":
-        return [(places, ["text", 2, key.key, item.encode()])]
-    members = [member.encode() for member in json.loads(item)]
-    if "parts" not in write.record:
-        return [(places, ["set", 1 + len(members), key.key, *members])]
-    part, parts = int(write.record["part"]), int(write.record["parts"])
-    staging = record_name(Key(f"{key.namespace}~", key.key))
-    values: list[Argument] = [key.key, part, *members]
-    actions: list[Action] = [([staging, places[1]], ["part", len(values), *values])]
-    if part == parts - 1:
-        actions.append((places, ["whole", 2, staging, int(write.record["members"])]))
-    return actions

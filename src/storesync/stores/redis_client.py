@@ -40,6 +40,8 @@ REMEDIES = {
     "WRONGPASS": "check user and password in the URL",
     "NOPERM": "give the user the writer's rights in docs/redis.md",
     "READONLY": "name the primary in the URL, not a replica",
+    "CROSSSLOT": "a Redis cluster cannot hold rows under a rows_prefix: remove that option, or "
+    "use a Redis that is not a cluster",
     "OOM": "its memory is full and nothing was written: give it more",
     "MISCONF": "it cannot save to its disk: see its log",
     "WRONGTYPE": "something else writes to one of flagstore's keys (docs/redis.md)",

@@ -42,7 +42,6 @@ return redis.call('HGETALL', KEYS[1])
 #   put, delete      record, index        fields and values, alternating; none
 #   expire           record, index        seconds since the epoch
 #   field, unfield   hash, the same       LaunchDarkly's: field and value; field
-#   unhash           hash, the same       none
 #   mark, unmark     string, the same     none
 #   text, untext     string, index        Split's, and documents: name and string; name
 #   set, unset       set, index           name and members; name
@@ -79,7 +78,7 @@ end
 
 local types = {
   put = {'hash', 'zset'}, delete = {'hash', 'zset'}, expire = {'hash', 'zset'},
-  field = {'hash', 'hash'}, unfield = {'hash', 'hash'}, unhash = {'hash', 'hash'},
+  field = {'hash', 'hash'}, unfield = {'hash', 'hash'},
   mark = {'string', 'string'}, unmark = {'string', 'string'},
   text = {'string', 'zset'}, untext = {'string', 'zset'},
   set = {'set', 'zset'}, part = {'set', 'zset'}, whole = {'set', 'zset'}, unset = {'set', 'zset'}
@@ -167,7 +166,7 @@ each(function(kind, record, index, from, to)
   elseif kind == 'untext' or kind == 'unset' then
     redis.call('UNLINK', record)
     redis.call('ZREM', index, ARGV[from])
-  elseif kind == 'unhash' or kind == 'unmark' then
+  elseif kind == 'unmark' then
     redis.call('DEL', record)
   elseif kind == 'expire' and redis.call('EXISTS', record) == 1 then
     if redis.call('HSETNX', record, 'expires_at', ARGV[from]) == 1 then

@@ -1,0 +1,248 @@
+"""Rows under a prefix of the user's choice, in both stores: where they are, and whose."""
+
+from __future__ import annotations
+
+import json
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from contract.test_redis import opened
+from rigs import DynamoRig, RedisRig, open_rig
+from simulators.provider import ModelProvider
+from simulators.unreliable import Killed, UnreliableClient, kill_at
+from storesync.errors import StoreError
+from storesync.maintenance import mark_removed, roll_back
+
+if TYPE_CHECKING:
+    from simulators.redis_server import Server
+    from storesync.model import Report, Source
+
+HOUR_S = 3_601.0
+PLACES = [
+    ("dynamodb", "launchdarkly", ""),
+    ("dynamodb", "launchdarkly", "relay:eu"),
+    ("redis", "launchdarkly", "launchdarkly"),
+    ("redis", "launchdarkly", "prod"),
+    ("redis", "split", ""),
+    ("redis", "split", "prod"),
+]
+FLAGS = {
+    "launchdarkly": {
+        "features": {"key": "features", "version": 3, "on": True},
+        "b": {"key": "b", "version": 4},
+    },
+    "split": {
+        "features": {"name": "features", "trafficTypeName": "user", "sets": ["web"]},
+        "b": {"name": "b", "trafficTypeName": "user"},
+    },
+}
+SEGMENTS = {"launchdarkly": {"s": {"key": "s", "version": 7}}, "split": {"s": {"keys": ["x"]}}}
+
+
+class Place:
+    """Rows at a prefix, seen as their SDKs see them."""
+
+    def __init__(self, rig: DynamoRig | RedisRig, layout: str, prefix: str) -> None:
+        self.rig, self.layout, self.prefix = rig, layout, prefix
+
+    def names(self, prefix: str | None = None) -> set[str]:
+        """Return ``<namespace>/<key>`` of all rows under a prefix."""
+        prefix = self.prefix if prefix is None else prefix
+        if isinstance(self.rig, DynamoRig):
+            start = f"{prefix}:" if prefix else ""
+            spaces = [f"{start}{section}" for section in ("features", "segments", "$inited")]
+            return {
+                f"{item['namespace']['S']}/{item['key']['S']}"
+                for item in self.rig.table.client.scan(TableName=self.rig.table.name)["Items"]
+                if item["namespace"]["S"] in spaces
+            }
+        admin = self.rig.server.admin
+        if self.layout == "split":
+            start = f"{prefix}.SPLITIO." if prefix else "SPLITIO."
+            return {key.decode() for key in admin.keys(f"{start}*")}
+        hashes = [f"{prefix}:{section}" for section in ("features", "segments")]
+        found = {f"{name}/{field.decode()}" for name in hashes for field in admin.hkeys(name)}
+        marker = f"{prefix}:$inited"
+        return found | ({f"{marker}/{marker}"} if admin.exists(marker) else set())
+
+    def required(self, prefix: str | None = None) -> set[str]:
+        prefix = self.prefix if prefix is None else prefix
+        flags, segments = self.rig.provider.flags, self.rig.provider.segments
+        if self.layout == "split":
+            start = f"{prefix}.SPLITIO." if prefix else "SPLITIO."
+            derived = ["trafficType.user"] * bool(flags) + ["flagSet.web"] * ("features" in flags)
+            rows = [*(f"split.{key}" for key in flags), *(f"segment.{key}" for key in segments)]
+            return {start + row for row in [*rows, *derived]}
+        start = f"{prefix}:" if prefix else ""
+        rows = {f"{start}features/{key}" for key in flags}
+        rows |= {f"{start}segments/{key}" for key in segments}
+        return rows | {f"{start}$inited/{start}$inited"}
+
+    def write(self, name: str, item: dict[str, Any]) -> None:
+        """Write a flag's row as another program does."""
+        text = json.dumps(item)
+        if isinstance(self.rig, DynamoRig):
+            space = f"{self.prefix}:features" if self.prefix else "features"
+            row = {"namespace": {"S": space}, "key": {"S": name}, "version": {"N": "1"}}
+            self.rig.table.client.put_item(
+                TableName=self.rig.table.name, Item={**row, "item": {"S": text}}
+            )
+        elif self.layout == "split":
+            start = f"{self.prefix}.SPLITIO." if self.prefix else "SPLITIO."
+            self.rig.server.admin.set(f"{start}split.{name}", text)
+            self.rig.server.admin.set(f"{start}splits.till", "5")
+        else:
+            self.rig.server.admin.hset(f"{self.prefix}:features", name, text)
+
+    @property
+    def own(self) -> str:
+        """The prefix without the option."""
+        return "prod" if isinstance(self.rig, DynamoRig) else "{prod}"
+
+    def source(self) -> Source:
+        return self.rig.source(rows_prefix=self.prefix)
+
+    def store(self) -> Any:
+        return self.rig.store(source=self.source())
+
+    def sync(self, **options: Any) -> Report:
+        return self.rig.sync(**{"rows_prefix": self.prefix, **options})
+
+    def purge(self) -> None:
+        mark_removed("prod", self.store(), self.rig.clock, purge=True)
+
+    def read(self, flag: str) -> Any:
+        """Return the flag that a row shows."""
+        start = self.prefix and f"{self.prefix}{'.' if self.layout == 'split' else ':'}"
+        if isinstance(self.rig, DynamoRig):
+            key = {"namespace": {"S": f"{start}features"}, "key": {"S": flag}}
+            found = self.rig.table.client.get_item(TableName=self.rig.table.name, Key=key)
+            return json.loads(found["Item"]["item"]["S"])
+        admin: Any = self.rig.server.admin
+        if self.layout == "split":
+            return json.loads(admin.get(f"{start}SPLITIO.split.{flag}"))
+        return json.loads(admin.hget(f"{start}features", flag))
+
+    def unknown(self, flag: str, *, listed: bool = False) -> set[str]:
+        """Return the row of another program's flag if nothing lists it.
+
+        LaunchDarkly's rows are listed by the store itself, so the hourly check removes them.
+        """
+        if self.layout == "split":
+            return {f"{self.prefix}{'.' * bool(self.prefix)}SPLITIO.split.{flag}"}
+        start = f"{self.prefix}:" if self.prefix else ""
+        return {f"{start}features/{flag}"} if listed else set()
+
+    def others(self) -> set[str]:
+        """Return keys that only SDKs and a Synchronizer use."""
+        return {name for name in self.names() if name.endswith("splits.till")}
+
+
+@pytest.fixture(params=PLACES, ids="-".join)
+def place(request: pytest.FixtureRequest) -> Place:
+    store, layout, prefix = request.param
+    provider = ModelProvider(dict(FLAGS[layout]), dict(SEGMENTS[layout]), name=layout)
+    return Place(open_rig(request, store, provider), layout, prefix)
+
+
+def test_rows_are_at_the_prefix_only(place: Place) -> None:
+    """They follow changes and deletions, and the hourly check repairs them."""
+    assert place.sync().rows_error == ""
+    assert place.names() == place.required()
+    assert place.names(place.own) == set()
+    place.rig.provider.change(b=None)
+    place.sync()
+    assert place.names() == place.required()
+    place.write("features", {"key": "features", "version": 3})
+    place.write("new", {"key": "new"})
+    place.sync(step_s=HOUR_S)
+    assert place.names() - place.others() == place.required() | place.unknown("new")
+    assert place.read("features") == FLAGS[place.layout]["features"]
+
+
+def test_rows_of_another_program_are_refused_until_adopted(place: Place) -> None:
+    """The snapshot is published meanwhile; the others' keys stay as they are."""
+    place.write("theirs", {"key": "theirs"})
+    place.write("b", {"key": "b"})
+    before = place.names()
+    for _ in range(2):
+        report = place.sync()
+        assert 'set "adopt": true' in report.rows_error
+        assert place.names() == before
+    assert place.rig.read().keys() == FLAGS[place.layout].keys()
+    assert place.sync(adopt=True).rows_error == ""
+    assert place.names() - place.others() == place.required()
+    assert place.read("b") == FLAGS[place.layout]["b"]
+    assert place.sync().rows_error == ""  # they are its own now
+
+
+def test_refused_rows_survive_a_purge(place: Place) -> None:
+    """A source that was never let in deletes nothing there."""
+    place.write("theirs", {"key": "theirs"})
+    before = place.names()
+    place.sync()
+    place.purge()
+    assert place.names() == before
+
+
+@pytest.mark.parametrize("then", ["new", None])
+def test_rows_move_with_the_option(place: Place, then: str | None) -> None:
+    """Rows at the former prefix go once those at the next are complete; others' rows stay."""
+    place.sync()
+    place.write("theirs", {"key": "theirs"})
+    place.rig.provider.change(b=None)
+    assert place.sync(rows_prefix=then).rows_error == ""
+    former = place.names()
+    assert former - place.others() == place.unknown("theirs", listed=True)
+    moved = place.own if then is None else then
+    assert place.names(moved) == place.required(moved)
+
+
+def test_purge_deletes_only_own_rows(place: Place) -> None:
+    """Another program's later rows stay."""
+    place.sync()
+    place.write("theirs", {"key": "theirs"})
+    place.purge()
+    assert place.names() - place.others() == place.unknown("theirs", listed=True)
+
+
+def test_killed_moves_are_completed(place: Place) -> None:
+    """Killed at any call, a sync forgets no row, and takes none of its own for another's."""
+    places = cycle([place.prefix, "second", place.own])
+    former, moment, number, killed = None, "before", 0, 0
+    while True:
+        client = UnreliableClient(place.rig.table.client, kill_at(moment, number))
+        prefix = next(places)
+        try:
+            place.sync(client=client, rows_prefix=prefix)
+        except Killed:
+            killed += 1
+            assert place.sync(rows_prefix=prefix).rows_error == ""
+        else:
+            break
+        assert place.names(prefix) == place.required(prefix)
+        assert former is None or place.names(former) == set()
+        former = prefix
+        moment, number = ("after", number) if moment == "before" else ("before", number + 1)
+    assert killed >= 20
+
+
+def test_rollback_writes_the_rows(place: Place) -> None:
+    """They show the old version at the prefix, and none at the source's own."""
+    place.sync()
+    first = place.rig.store().state("prod").published
+    place.rig.provider.change(b=None)
+    place.sync()
+    source, store, clock = place.source(), place.store(), place.rig.clock
+    roll_back(source, store, clock, to=first, pinned_until=2**50)
+    place.rig.provider.flags = dict(FLAGS[place.layout])
+    assert place.names() == place.required()
+    assert place.names(place.own) == set()
+
+
+def test_clusters_refuse_a_prefix(redis_cluster: list[Server]) -> None:
+    """The error says what a cluster cannot do, and what to do instead."""
+    with opened(redis_cluster[0]) as store, pytest.raises(StoreError, match="rows_prefix"):
+        store.at("split ").next_token("prod", 1)
