@@ -424,13 +424,14 @@ def test_invalid_endpoint_is_named(endpoint: str) -> None:
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("service", ["dynamodb", "ssm"])
 @pytest.mark.parametrize("dual_stack", ["", "true"])
 @pytest.mark.parametrize("fips", ["", "True"])
-def test_endpoints_of_all_regions(fips: str, dual_stack: str) -> None:
+def test_endpoints_of_all_regions(fips: str, dual_stack: str, service: str) -> None:
     """The same as botocore's, with FIPS and dual stack."""
     loader = botocore.session.get_session().get_component("data_loader")
     partitions = loader.load_data("partitions")
-    rule_set = loader.load_service_model("dynamodb", "endpoint-rule-set-1")
+    rule_set = loader.load_service_model(service, "endpoint-rule-set-1")
     rules = EndpointProvider(rule_set, partitions)
     regions = [
         region
@@ -444,4 +445,4 @@ def test_endpoints_of_all_regions(fips: str, dual_stack: str) -> None:
         expected = rules.resolve_endpoint(
             Region=region, UseFIPS=fips == "True", UseDualStack=dual_stack == "true"
         )
-        assert endpoint_of(environ, region) == expected.url
+        assert endpoint_of(environ, region, service) == expected.url

@@ -36,6 +36,7 @@ def request(rng: random.Random) -> dict[str, Any]:
             text(rng, ALPHABET, 100, 900) if rng.random() < 0.7 else "",
         ),
         "region": region,
+        "service": rng.choice(["dynamodb", "ssm"]),
         "host": rng.choice(HOSTS).format(region=region),
         "timestamp": moment.strftime("%Y%m%dT%H%M%SZ"),
         "headers": headers,
@@ -51,7 +52,7 @@ def signed_by_botocore(asked: dict[str, Any]) -> dict[str, str]:
     )
     access_key, secret_key, token = asked["credentials"]
     keys = botocore.credentials.Credentials(access_key, secret_key, token or None)
-    signer = botocore.auth.SigV4Auth(keys, "dynamodb", asked["region"])
+    signer = botocore.auth.SigV4Auth(keys, asked["service"], asked["region"])
     request.context["timestamp"] = asked["timestamp"]
     signer._modify_request_before_signing(request)
     canonical = signer.canonical_request(request)

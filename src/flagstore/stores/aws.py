@@ -149,10 +149,11 @@ class ContainerKeys:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock() + later_s))
 
 
-def sign(
+def sign(  # noqa: PLR0913 - the parts of a request, keyword-only
     credentials: Credentials,
     *,
     region: str,
+    service: str,
     host: str,
     timestamp: str,
     headers: Mapping[str, str],
@@ -168,7 +169,7 @@ def sign(
     names = ";".join(sorted(signed))
     lines = "".join(f"{name}:{' '.join(signed[name].split())}\n" for name in sorted(signed))
     canonical = f"POST\n/\n\n{lines}\n{names}\n{sha256(body).hexdigest()}"
-    scope = f"{timestamp[:8]}/{region}/dynamodb/aws4_request"
+    scope = f"{timestamp[:8]}/{region}/{service}/aws4_request"
     digest = sha256(canonical.encode()).hexdigest()
     text = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{digest}"
     key = f"AWS4{credentials.secret_key}".encode()

@@ -117,14 +117,14 @@ def open_reader(environ: Mapping[str, str] = os.environ) -> DynamoDBReader:
     return DynamoDBReader(table, LeanTransport(region, endpoint_of(environ, region), environ))
 
 
-def endpoint_of(environ: Mapping[str, str], region: str) -> str:
-    """Return DynamoDB's endpoint, from the variables that AWS's SDKs read.
+def endpoint_of(environ: Mapping[str, str], region: str, service: str = "dynamodb") -> str:
+    """Return a service's endpoint, from the variables that AWS's SDKs read.
 
     Raises:
         ConfigurationError: if one is not ``https://`` or ``http://`` with a host, or has a path
             (paths are not sent). The message does not quote the value.
     """
-    for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):
+    for name in (f"AWS_ENDPOINT_URL_{service.upper()}", "AWS_ENDPOINT_URL"):
         if given := environ.get(name):
             found = re.fullmatch(_ENDPOINT, given)
             if found is None or not 0 < int(found["port"] or 1) < 65_536:  # noqa: PLR2004 - 16 bits
@@ -140,12 +140,14 @@ def endpoint_of(environ: Mapping[str, str], region: str) -> str:
     else:
         suffix = plain
         fips = fips and partition != "us-gov-"  # its plain endpoints are FIPS-validated
-    return f"https://dynamodb{'-fips' * fips}.{region}.{suffix}"
+    return f"https://{service}{'-fips' * fips}.{region}.{suffix}"
 
 
 class LeanTransport(RetryingTransport):
-    """DynamoDB over one reused connection."""
+    """DynamoDB over one reused connection; a subclass may be another service of AWS's."""
 
+    title, service = "DynamoDB", "dynamodb"
+    target, content_type = "DynamoDB_20120810", "application/x-amz-json-1.0"
     trust_remedy = (
         "check the host in AWS_ENDPOINT_URL, and set SSL_CERT_FILE if its authority is private"
     )
@@ -154,7 +156,7 @@ class LeanTransport(RetryingTransport):
         """Set the endpoint; nothing is connected yet."""
         self._region = region
         self._scheme, _, self._host = endpoint.partition("://")
-        super().__init__(f"DynamoDB at {self._host}")
+        super().__init__(f"{self.title} at {self._host}")
         self._keys: EnvironmentKeys | ContainerKeys = find(environ) or EnvironmentKeys(environ)
         self._connection: Connection | None = None
 
@@ -198,18 +200,19 @@ class LeanTransport(RetryingTransport):
             return code
         if status == REFUSED and code not in RETRIED_CODES:
             text = first_line(str(response.get("message") or response.get("Message") or ""))
-            raise StoreUnavailableError(f"DynamoDB refused: {code}: {text}")
+            raise StoreUnavailableError(f"{self.title} refused: {code}: {text}")
         return code
 
     def _signed(self, operation: str, body: bytes, deadline: float) -> dict[str, str]:
         return sign(
             self._keys.current(deadline),
             region=self._region,
+            service=self.service,
             host=self._host,
             timestamp=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
             headers={
-                "content-type": "application/x-amz-json-1.0",
-                "x-amz-target": f"DynamoDB_20120810.{operation}",
+                "content-type": self.content_type,
+                "x-amz-target": f"{self.target}.{operation}",
             },
             body=body,
         )
