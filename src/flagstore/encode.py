@@ -15,7 +15,7 @@ from flagstore.codec import LARGE_SECTION, Json, LargeSegment, dumps, short_dige
 from flagstore.keys import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from flagstore.snapshot import Snapshot
 
@@ -148,12 +148,13 @@ def unleash_document(snapshot: Snapshot) -> str:
     """
     snapshot.check_provider("unleash", "Unleash")
     # Segments first: if a large one cannot be read now, no work on the features is wasted.
-    segments = [snapshot.item("segments", key) for key in snapshot.keys("segments")]
-    features = [snapshot[key] for key in snapshot]
-    return unleash_text(snapshot.meta, features, segments)
+    segments = [snapshot.text("segments", key) for key in snapshot.keys("segments")]
+    features = [snapshot.text("flags", key) for key in snapshot]
+    return unleash_text(snapshot.meta, features=features, segments=segments)
 
 
-def unleash_text(meta: Mapping[str, Any], features: list[Any], segments: list[Any]) -> str:
-    """Return that document from features and segments, both sorted by key."""
-    document: dict[str, Any] = {name: meta[name] for name in ("version", "query") if name in meta}
-    return dumps({**document, "features": features, "segments": segments})
+def unleash_text(meta: Mapping[str, Any], **lists: Iterable[str]) -> str:
+    """Return that document from the JSON of features, and of segments, both sorted by key."""
+    document = {name: meta[name] for name in ("version", "query") if name in meta}
+    parts = [f'"{name}":[{",".join(items)}]' for name, items in lists.items()]
+    return f"{{{','.join(filter(None, [dumps(document)[1:-1], *parts]))}}}"

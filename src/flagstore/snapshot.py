@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from flagstore.codec import LARGE_SECTION, Body, Json, LargeSegment, decode_segment
+from flagstore.codec import LARGE_SECTION, Body, Json, LargeSegment, decode_segment, dumps
 from flagstore.errors import ConfigurationError, FlagNotFoundError
 from flagstore.keys import SnapshotRecord
 
@@ -136,14 +136,20 @@ class Snapshot:
             FlagNotFoundError: if there is no such item.
             NotLoadedError: if a large segment cannot be read now; flags are always in memory.
         """
+        if section == LARGE_SECTION and key in self.large:
+            return self._large(key)
+        return json.loads(self.text(section, key))
+
+    def text(self, section: str, key: str) -> str:
+        """Return one flag or segment as JSON: :meth:`item`, but nothing is decoded."""
         text = self._body.text(section, key) if isinstance(key, str) else None
         if text is None and section == LARGE_SECTION and key in self.large:
-            return self._large(key)
+            return dumps(self._large(key))
         if text is None:
             raise FlagNotFoundError(
                 f"no {section.removesuffix('s')} {key!r} in source {self.source!r}"
             )
-        return json.loads(text)
+        return text
 
     def _large(self, key: str) -> Json:
         if key in self.stand_ins:

@@ -135,10 +135,10 @@ def _document(source: Source, new: FlagSet, store: Store, token: int, *, whole: 
     if not (source.document and new.provider == "unleash"):
         return RowPlan(tuple(map(Delete, present)))
     flags, segments = (
-        [new.item(section, key) for key in sorted(new.keys(section))]
+        [dumps(new.item(section, key)) for key in sorted(new.keys(section))]
         for section in ("flags", "segments")
     )
-    text = unleash_text(new.meta, flags, segments)
+    text = unleash_text(new.meta, features=flags, segments=segments)
     record: Record = {**place._asdict(), "version": token, "item": text}
     if source.store != "redis" and record_bytes(record) > ROW_BYTES:
         return RowPlan((), (f"document/{place.key}",))
