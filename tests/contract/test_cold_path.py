@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 from rigs import DynamoRig
 from simulators.launchdarkly import LaunchDarklySimulator, rich_flags
+from simulators.unleash import UnleashSimulator
+from simulators.unleash import rich_flags as unleash_flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +42,17 @@ OURS = {
     *("flagstore.stores.dynamodb", "flagstore.stores.http", "flagstore.stores.network"),
 }
 """Up to a flag without rules: what rules, segments and dates need is imported with them."""
+RESPONSE = """
+import json, sys
+before = set(sys.modules)
+from flagserve.function import handler
+response = handler(json.loads(sys.argv[1]), None)
+assert response["statusCode"] == 200, response
+print(*sorted(set(sys.modules) - before))
+"""
 MOST_OTHERS = 40
 """Modules of the standard library besides json's; 38 with Python 3.13."""
+FEATURES, MORE_TO_SERVE = "GET /api/client/features", 8
 
 
 @pytest.fixture
@@ -86,6 +98,33 @@ def test_modules_of_a_first_flag(rig: DynamoRig) -> None:
     assert not others & {"boto3", "dataclasses", "email", "http", "inspect", "logging", "ssl"}
     assert len(others) <= MOST_OTHERS, sorted(others)
     print(f"a first flag imports {len(OURS)} flagstore modules and {len(others)} others")
+
+
+def test_modules_of_served_flags(aws: StandIn, dynamodb_table: Table) -> None:
+    """A first response costs little more than a first flag: two services of AWS, and no boto3."""
+    with UnleashSimulator(*unleash_flags(50)) as server:
+        rig = DynamoRig(aws, dynamodb_table, server, name="unleash")
+        assert rig.sync().outcome == "published"
+    secret, prefix = "canary-client-secret-0009", f"/cold/{dynamodb_table.name}"
+    key = {"source": "prod", "kind": "server", "secrets": [secret]}
+    aws.client("ssm").put_parameter(
+        Name=f"{prefix}/clients/app", Value=json.dumps(key), Type="SecureString"
+    )
+    headers = {"authorization": secret, "accept-encoding": "gzip"}
+    loaded = set(
+        run(
+            *("-S", "-c", RESPONSE, json.dumps({"routeKey": FEATURES, "headers": headers})),
+            **aws.child_environment({}),
+            FLAGSTORE_TABLE=dynamodb_table.name,
+            FLAGSTORE_PARAMETER_PREFIX=prefix,
+        ).split()
+    )
+    unwanted = {"boto3", "dataclasses", "email", "gzip", "http", "inspect", "logging", "urllib"}
+    assert not loaded & unwanted
+    ours = {name for name in loaded if name.startswith("flag")}
+    assert ours >= {"flagserve.function", "flagstore.evaluation.unleash"}
+    assert len(loaded) - len(ours) <= MOST_OTHERS + MORE_TO_SERVE, sorted(loaded - ours)
+    print(f"a first response imports {len(ours)} own modules and {len(loaded) - len(ours)} others")
 
 
 def test_any_number_of_flags_costs_one_call(rig: DynamoRig) -> None:

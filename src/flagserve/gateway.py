@@ -1,0 +1,145 @@
+"""Requests and responses of API Gateway's HTTP APIs (payload 2.0). Pure.
+
+Hand-written where the standard library's module takes milliseconds to import.
+"""
+
+# Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
+
+import json
+import re
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+MAX_BODY = 1_048_576
+"""Bytes."""
+MIN_GZIP = 1_024
+"""Bytes. API Gateway compresses nothing, and smaller bodies are not worth it."""
+
+
+class RequestError(Exception):
+    """A request that is not served: status and message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Request(NamedTuple):
+    """One request."""
+
+    route: str
+    """As in the template, such as ``GET /api/frontend``: without the prefix that a stage or a
+    custom domain adds to the path."""
+    headers: Mapping[str, str]
+    """By name in lower case."""
+    event: Mapping[str, Any]
+
+    def query(self) -> list[tuple[str, str]]:
+        """Return the names and values of the query string, decoded."""
+        raw = self.event.get("rawQueryString")
+        pairs = [part.partition("=") for part in _text(raw).split("&") if part]
+        return [(_unquoted(name), _unquoted(value)) for name, _, value in pairs]
+
+    def body(self) -> bytes:
+        """Return the body.
+
+        Raises:
+            RequestError: if it is too large, or its base64 is invalid.
+        """
+        text = _text(self.event.get("body"))
+        try:
+            encoded = self.event.get("isBase64Encoded") is True
+            data = b64decode(text, validate=True) if encoded else text.encode()
+        except ValueError as error:
+            raise RequestError(400, "the body is malformed") from error
+        if len(data) > MAX_BODY:
+            raise RequestError(413, f"the body is larger than {MAX_BODY} bytes")
+        return data
+
+    def ip(self) -> str:
+        """Return the address of the client."""
+        found: Any = self.event
+        for name in ("requestContext", "http", "sourceIp"):
+            found = found.get(name) if isinstance(found, dict) else None
+        return _text(found)
+
+
+def read_request(event: Mapping[str, Any]) -> Request:
+    """Read an event; what is missing or malformed is empty."""
+    given = event.get("headers")
+    pairs = given.items() if isinstance(given, dict) else ()
+    headers = {name.lower(): value for name, value in pairs if isinstance(value, str)}
+    return Request(_text(event.get("routeKey")), headers, event)
+
+
+class Response(NamedTuple):
+    """One response."""
+
+    status: int
+    body: bytes = b""
+    """JSON in UTF-8."""
+    etag: str = ""
+    zipped: bytes = b""
+    """The body, compressed by gzip; empty if it is small."""
+
+
+def cacheable(text: str) -> Response:
+    """Return a response that a client can keep, and ask whether it is still the current one."""
+    body = text.encode()
+    zipped = zlib.compress(body, 6, 31) if len(body) >= MIN_GZIP else b""  # 31: gzip's format
+    return Response(200, body, f'"{sha256(body).hexdigest()[:32]}"', zipped)
+
+
+def refusal(status: int, message: str) -> Response:
+    """Return a response with a message, as Unleash's server words them."""
+    return Response(status, json.dumps({"message": message}).encode())
+
+
+def to_event(
+    response: Response, request: Request, more: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the event of a response: 304 if the client has it, compressed if it can read that.
+
+    *more* are further headers.
+    """
+    headers = {"cache-control": "no-cache", **(more or {})}
+    if response.etag:
+        headers["etag"] = response.etag
+        headers["vary"] = ", ".join(filter(None, [headers.get("vary"), "Accept-Encoding"]))
+        if _has(request.headers.get("if-none-match", ""), response.etag):
+            return {"statusCode": 304, "headers": headers}
+    body = response.body.decode()
+    if body:
+        headers["content-type"] = "application/json"
+    zipped = bool(response.zipped) and _takes_gzip(request.headers.get("accept-encoding", ""))
+    if zipped:
+        headers["content-encoding"] = "gzip"
+        body = b64encode(response.zipped).decode()
+    status = response.status
+    return {"statusCode": status, "headers": headers, "body": body, "isBase64Encoded": zipped}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _unquoted(text: str) -> str:
+    data = text.replace("+", " ").encode("utf-8", "replace")
+    if b"%" in data:
+        data = re.sub(b"%([0-9A-Fa-f]{2})", lambda found: bytes([int(found[1], 16)]), data)
+    return data.decode(errors="replace")
+
+
+def _has(given: str, etag: str) -> bool:
+    """Return whether ``If-None-Match`` names an ETag; a proxy may have weakened it."""
+    return etag in {tag.strip().removeprefix("W/") for tag in given.split(",")}
+
+
+def _takes_gzip(accepted: str) -> bool:
+    return any(
+        coding.strip().startswith("gzip") and not re.search(r";\s*q=0(\.0*)?\s*$", coding)
+        for coding in accepted.lower().split(",")
+    )

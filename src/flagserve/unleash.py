@@ -1,0 +1,222 @@
+"""Unleash's client and frontend API, from a flag set to JSON. Pure.
+
+Source of the rules: Unleash's server 7.4 and 8.2 (``src/lib/features/client-feature-toggles``,
+``src/lib/features/frontend-api``), whose responses the tests compare with these.
+"""
+
+# Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flagstore.codec import dumps
+from flagstore.encode import unleash_text
+
+if TYPE_CHECKING:
+    from flagstore.flags import ContextFlags
+    from flagstore.snapshot import Snapshot
+
+PROVIDER = "unleash"
+SPEC_WITH_SEGMENTS = (4, 2, 0)
+"""SDKs that announce this version of the client specification, or a later one, read segments.
+Others get a segment's constraints in each strategy that uses it."""
+CONTEXT_FIELDS = ("userId", "sessionId", "appName", "remoteAddress")
+"""What a frontend may name beside its properties. The environment is that of the flags."""
+_PROPERTY = re.compile(r"properties\[(.+)\]")
+_SPEC = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})([-+].*)?")
+
+
+class Query(NamedTuple):
+    """The features that an SDK asks for."""
+
+    projects: tuple[str, ...]
+    """Empty: all."""
+    name_prefix: str
+    inlined: bool
+    """Whether segments are replaced by their constraints."""
+
+
+def read_query(parameters: Iterable[tuple[str, str]], spec: str) -> Query:
+    """Read a query string and the header ``Unleash-Client-Spec``; other parameters are ignored.
+
+    Raises:
+        ValueError: if the header is not a version.
+    """
+    projects, prefix = set(), ""
+    for name, value in parameters:
+        if name == "project" and value:
+            projects.add(value)
+        elif name == "namePrefix":
+            prefix = value
+    version = _SPEC.fullmatch(spec or "0.0.0")
+    if version is None:
+        raise ValueError("Unleash-Client-Spec is not a version")
+    known = tuple(int(version[part]) for part in (1, 2, 3))
+    return Query(tuple(sorted(projects)), prefix, known < SPEC_WITH_SEGMENTS)
+
+
+def features(snapshot: "Snapshot", query: Query) -> str:
+    """Return the response to a server's SDK (``/api/client/features``), as JSON.
+
+    Raises:
+        NotLoadedError: if a large segment cannot be read now.
+    """
+    segments = [snapshot.text("segments", key) for key in snapshot.keys("segments")]
+    found = [snapshot.text("flags", key) for key in snapshot if key.startswith(query.name_prefix)]
+    if query.projects:
+        found = [text for text in found if json.loads(text).get("project") in query.projects]
+    if not query.inlined:
+        return unleash_text(snapshot.meta, features=found, segments=segments)
+    constraints = {one["id"]: one.get("constraints", []) for one in map(json.loads, segments)}
+    return unleash_text(snapshot.meta, features=[_inlined(text, constraints) for text in found])
+
+
+def _inlined(text: str, constraints: Mapping[Any, list[Any]]) -> str:
+    """Return a feature with the constraints of its segments in the place of their numbers."""
+    feature, strategies = json.loads(text), []
+    for strategy in feature.get("strategies", ()):
+        named = strategy.get("segments", ())
+        shared = [one for segment in named for one in constraints.get(segment, ())]
+        plain = {name: value for name, value in strategy.items() if name != "segments"}
+        strategies.append({**plain, "constraints": [*strategy.get("constraints", ()), *shared]})
+    return dumps({**feature, "strategies": strategies})
+
+
+def query_context(parameters: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return what a frontend sends with ``GET``: ``userId=ada&properties[plan]=pro``."""
+    given: dict[str, Any] = {}
+    properties: dict[str, str] = {}
+    for name, value in parameters:
+        found = _PROPERTY.fullmatch(name)
+        if found:
+            properties[found[1]] = value
+        else:
+            given[name] = value
+    return {**given, "properties": properties}
+
+
+def body_context(body: bytes) -> dict[str, Any]:
+    """Return what a frontend sends with ``POST``: ``{"context": {"userId": "ada"}}``.
+
+    Raises:
+        ValueError: if it is not JSON, or the context is not an object.
+    """
+    given = json.loads(body) if body else {}
+    found = given.get("context") if isinstance(given, dict) else given
+    return _object({} if found is None else found, "context")
+
+
+def context(given: Mapping[str, Any], ip: str, session: str) -> dict[str, Any]:
+    """Return the context of a frontend, as for ``Flags.for_context``.
+
+    Args:
+        given: what the frontend sends. Names that Unleash does not know are properties.
+        ip: its address, unless it names one.
+        session: a random session, unless it names one.
+
+    Raises:
+        ValueError: if the properties are not an object, or a string is not Unicode.
+    """
+    others = {
+        name: value
+        for name, value in given.items()
+        if name not in (*CONTEXT_FIELDS, "environment", "properties")
+    }
+    properties = {**others, **_object(given.get("properties") or {}, "properties")}
+    fields = {name: given[name] for name in CONTEXT_FIELDS if given.get(name)}
+    return {
+        **_strings({"remoteAddress": ip, "sessionId": session, **fields}),
+        "properties": _strings(properties),
+    }
+
+
+def _strings(values: Mapping[str, Any]) -> dict[str, str]:
+    return {_string(name): _string(value) for name, value in values.items() if value is not None}
+
+
+def _string(value: Any) -> str:  # noqa: ANN401 - JSON
+    """Return JSON as the string with which the server, in JavaScript, compares it.
+
+    Raises:
+        ValueError: if it has half of a surrogate pair.
+    """
+    if isinstance(value, list):
+        return ",".join("" if one is None else _string(one) for one in value)
+    if isinstance(value, dict):
+        return "[object Object]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value)
+    text.encode()
+    return text
+
+
+def visible_flags(snapshot: "Snapshot", sees: Callable[[str], bool]) -> list[tuple[str, bool]]:
+    """Return the flags that a browser may know of, each with whether it wants impression data."""
+    found = []
+    for name in filter(sees, snapshot):
+        text = snapshot.text("flags", name)
+        # Few ask for it, and decoding takes longer than searching.
+        asks = '"impressionData":true' in text and json.loads(text)["impressionData"] is True
+        found.append((name, asks))
+    return found
+
+
+def toggles(flags: "ContextFlags", visible: Iterable[tuple[str, bool]]) -> str:
+    """Return the response to a frontend's SDK (``/api/frontend``), as JSON.
+
+    Args:
+        flags: the flags for its context.
+        visible: :func:`visible_flags`. Those that are on get into the response, with no more than
+            what they evaluate to.
+    """
+    found = []
+    for name, impressions in visible:
+        detail = flags.detail(name)
+        if not detail.enabled:
+            continue
+        is_varied = detail.variant is not None
+        variant = {"name": detail.variant if is_varied else "disabled", "enabled": is_varied}
+        if detail.config is not None:
+            variant["payload"] = detail.config
+        # Both spellings, as from the server.
+        variant |= {"feature_enabled": True, "featureEnabled": True}
+        one = {"name": name, "enabled": True, "variant": variant, "impressionData": impressions}
+        found.append(one)
+    return dumps({"toggles": found})
+
+
+def check_registration(body: bytes) -> dict[str, Any]:
+    """Check what an SDK reports about itself, and return it.
+
+    Raises:
+        ValueError: if it is not a JSON object that names its application.
+    """
+    report = _object(json.loads(body), "report")
+    if not isinstance(report.get("appName"), str) or not report["appName"]:
+        raise ValueError("appName must be a string")
+    return report
+
+
+def check_metrics(body: bytes) -> None:
+    """Check how often an SDK reports that flags were on and off.
+
+    Raises:
+        ValueError: if it is not a JSON object with an application and counts by flag.
+    """
+    bucket = _object(check_registration(body).get("bucket"), "bucket")
+    for counts in _object(bucket.get("toggles"), "toggles").values():
+        for name in ("yes", "no"):
+            count = _object(counts, "counts").get(name, 0)
+            if not isinstance(count, (int, float)) or not count >= 0:
+                raise ValueError(f"{name} must be a number of at least 0")
+
+
+def _object(value: object, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be an object")  # noqa: TRY004 - of the request
+    return value

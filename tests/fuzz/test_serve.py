@@ -1,0 +1,125 @@
+"""Nothing forged or malformed gets a flag out of ServeFunction, or breaks it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagserve.access import ClientKeys
+from flagserve.app import PREFLIGHTS, ROUTES, App
+from fuzz.test_webhooks import DOSE, ODD, WHOLE, mutated, text_like
+from simulators.reader_rig import Rig
+from simulators.unleash_flags import new_flag
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SERVER, OLD, BROWSER, STRANGER = (f"canary-secret-of-{who}" for who in ("s", "s-old", "b", "x"))
+KINDS = {SERVER: "server", OLD: "server", BROWSER: "browser"}
+SHOWN, HIDDEN, RULE = "shown-flag", "hidden-flag", "canary-in-a-rule"
+ORIGIN = "https://shop.example"
+KEYS = {
+    "service": {"source": "prod", "kind": "server", "secrets": [SERVER, OLD]},
+    "page": {
+        "source": "prod",
+        "kind": "browser",
+        "secrets": [BROWSER],
+        "origins": [ORIGIN],
+        "flags": [SHOWN],
+    },
+}
+BODY = {
+    "appName": "shop",
+    "context": {"userId": "ada", "properties": {"plan": "pro", "seats": 5, "roles": ["a"]}},
+    "bucket": {"start": "x", "stop": "y", "toggles": {SHOWN: {"yes": 1, "no": 0, "variants": {}}}},
+}
+QUERY = "userId=ada&sessionId=1&properties%5Bplan%5D=pro&project=default&namePrefix=shown"
+ROUTE_KEYS = [*ROUTES, *sorted(PREFLIGHTS)]
+
+
+def served() -> tuple[App, Rig, list[str]]:
+    strategy = new_flag(SHOWN)["strategies"][0] | {"title": RULE, "segments": [1]}
+    flags = {name: {**new_flag(name), "strategies": [strategy]} for name in (SHOWN, HIDDEN)}
+    rig, log = Rig(provider="unleash"), list[str]()
+    rig.publish(flags, segments={"1": {"id": 1, "name": RULE, "constraints": []}})
+    parameters = {name: json.dumps(value) for name, value in KEYS.items()}
+    keys = ClientKeys(lambda _: parameters, log.append, rig.mono.monotonic)
+    return App(keys, lambda _: rig.client, log.append), rig, log
+
+
+def request(chance: random.Random) -> dict[str, Any]:
+    secret = chance.choice([SERVER, OLD, BROWSER, BROWSER, STRANGER, ""])
+    if chance.random() < 0.3:
+        secret = text_like(secret, chance)
+    headers = {"authorization": secret, "unleash-client-spec": "5.2.0", "origin": ORIGIN}
+    headers |= {"accept-encoding": "gzip", "if-none-match": '"0"'}
+    return {
+        "version": "2.0",
+        "routeKey": chance.choice(ROUTE_KEYS),
+        "rawPath": "/api/frontend",
+        "rawQueryString": chance.choice([QUERY, QUERY, "", text_like(QUERY, chance)]),
+        "headers": headers,
+        "requestContext": {"http": {"sourceIp": "198.51.100.7", "method": "GET"}},
+        "body": json.dumps(BODY),
+        "isBase64Encoded": False,
+    }
+
+
+def kind_of(event: Mapping[str, Any]) -> str:
+    """Return the kind of key that an event carries, in the simplest code; empty for none."""
+    given = event.get("headers")
+    pairs = given.items() if isinstance(given, dict) else ()
+    secret = {name.lower(): value for name, value in pairs if isinstance(value, str)}.get(
+        "authorization", ""
+    )
+    secret = secret.strip()
+    if secret.lower().startswith("bearer "):
+        secret = secret[7:].strip()
+    return KINDS.get(secret, "")
+
+
+def text_of(response: Mapping[str, Any]) -> str:
+    body = response.get("body") or ""
+    if response.get("isBase64Encoded"):
+        body = gzip.decompress(base64.b64decode(body)).decode()
+    if body:
+        json.loads(body)
+    return f"{body}{response['headers']}"
+
+
+@pytest.mark.parametrize(
+    "count", [DOSE, pytest.param(WHOLE, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
+def test_forged_requests_get_nothing(count: int) -> None:
+    """No 5xx; a flag only with a key, a rule only with a server's, and no read without any."""
+    app, rig, log = served()
+    chance, answered = random.Random(23), Counter[tuple[str, int]]()
+    for _ in range(count):
+        event = mutated(request(chance), chance)
+        if chance.random() < 0.1:
+            event["rawQueryString"] = chance.choice(ODD)
+        rig.calls()
+        response = app.respond(event)
+        kind, status, text = kind_of(event), response["statusCode"], text_of(response)
+        answered[kind, status] += 1
+        assert status < 500, repr(event)[:1500]
+        for secret in KINDS:
+            assert secret not in text
+        if kind != "server":
+            assert not any(each in text for each in (HIDDEN, RULE, "strateg")), repr(event)[:1500]
+        if not kind:
+            assert SHOWN not in text, repr(event)[:1500]
+            assert status in {204, 401, 404}, repr(event)[:1500]
+            assert rig.calls() == []
+    print(f"\n{count:,} requests: {dict(sorted(answered.items()))}")
+    # A fuzzer that only ever meets one response proves nothing.
+    kinds = ("browser", "server")
+    met = [answered[kind, status] for kind in kinds for status in (200, 400, 403, 404)]
+    assert min(*met, answered["", 401], answered["server", 202]) > count / 500
+    assert log == []

@@ -1,0 +1,100 @@
+"""ServeFunction's app in this process, and a server in front that is as API Gateway's HTTP API."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from flagserve import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flagserve.app import App
+
+
+@contextmanager
+def opened(environ: Mapping[str, str]) -> Iterator[App]:
+    """Start the app that the function starts with these variables; close its connections after."""
+    app = runtime.open_app(environ)
+    app.start()
+    try:
+        yield app
+    finally:
+        parts: Any = app
+        parts._keys._read._transport.close()
+        for client in parts._client._made.values():
+            client.close()
+
+
+class Gateway:
+    """An HTTP API: requests become events (payload 2.0), and the app's results responses.
+
+    All requests are in :attr:`seen`, with the statuses of their responses.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.seen: list[tuple[str, int]] = []
+        """Route and status of each request."""
+        self._one_at_a_time = threading.Lock()
+        gateway = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_GET(self) -> None:
+                gateway._serve(self)
+
+            do_POST = do_OPTIONS = do_GET  # noqa: N815 - the names that http.server looks for
+
+            def log_message(self, *_: object) -> None:
+                """Log nothing."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/api"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def statuses(self, route: str) -> list[int]:
+        return [status for seen, status in self.seen if seen == route]
+
+    def _serve(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        path, _, query = request.path.partition("?")
+        route = f"{request.command} {path}"
+        body = request.rfile.read(int(request.headers.get("content-length", "0")))
+        event: dict[str, Any] = {
+            "version": "2.0",
+            "routeKey": route,
+            "rawPath": path,
+            "rawQueryString": query,
+            "headers": {name.lower(): value for name, value in request.headers.items()},
+            "requestContext": {"http": {"method": request.command, "sourceIp": "127.0.0.1"}},
+            "isBase64Encoded": bool(body),
+        }
+        if body:
+            event["body"] = base64.b64encode(body).decode()
+        with self._one_at_a_time:  # as an environment of Lambda
+            response = self.app.respond(event)
+        self.seen.append((route, response["statusCode"]))
+        content = (response.get("body") or "").encode()
+        if response.get("isBase64Encoded"):
+            content = base64.b64decode(content)
+        request.send_response(response["statusCode"])
+        for name, value in response["headers"].items():
+            request.send_header(name, value)
+        if response["statusCode"] not in (204, 304):
+            request.send_header("content-length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)

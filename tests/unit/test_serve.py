@@ -1,0 +1,482 @@
+"""ServeFunction's responses: by key, request and flag set, on clocks that only tests move."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
+
+import pytest
+
+from flagserve.access import MAX_AGE_S, ClientKeys, Parameters, parse
+from flagserve.app import PREFLIGHTS, ROUTES, App
+from flagserve.gateway import MAX_BODY
+from flagstore.errors import ConfigurationError, StoreUnavailableError
+from sdks import sets
+from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE, Rig
+from simulators.unleash_flags import new_flag
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SECRET, OLD, PAGE = "canary-server-secret-1", "canary-server-secret-0", "canary-browser-secret"
+ORIGIN = "https://shop.example"
+KEYS: dict[str, Any] = {
+    "service": {"source": "prod", "kind": "server", "secrets": [SECRET, OLD]},
+    "page": {
+        "source": "prod",
+        "kind": "browser",
+        "secrets": [PAGE],
+        "origins": [ORIGIN],
+        "flags": ["main", "checkout.*", "by-segment", "variants"],
+    },
+}
+FEATURES, FRONTEND = "GET /api/client/features", "GET /api/frontend"
+REGISTER, METRICS = "POST /api/client/register", "POST /api/client/metrics"
+MODERN = {"unleash-client-spec": "5.2.0"}
+COUNTS = {"bucket": {"start": "x", "stop": "y", "toggles": {"main": {"yes": 1, "no": 0}}}}
+
+
+class Serving:
+    """An app on a published source, with its keys, its log and its clock."""
+
+    def __init__(self, keys: Mapping[str, Any] = KEYS, **rig: Any) -> None:
+        flags, segments = sets.unleash()
+        meta = {"version": 2, "query": {"environment": "production"}}
+        self.rig = Rig(**{"provider": "unleash", **rig})
+        self.rig.publish(flags, meta, segments=segments)
+        self.rig.calls()
+        self.keys, self.log = dict(keys), list[str]()
+        self.reads, self.error = 0, StoreUnavailableError("SSM is down")
+        self.down = False
+        self.app = self.cold()
+
+    def cold(self) -> App:
+        client = self.rig.another()
+        keys = ClientKeys(self._read, self.log.append, self.rig.mono.monotonic)
+        return App(keys, lambda _: client, self.log.append)
+
+    def _read(self, _deadline: float) -> dict[str, str]:
+        self.reads += 1
+        if self.down:
+            raise self.error
+        return {name: json.dumps(value) for name, value in self.keys.items()}
+
+    def send(
+        self, route: str, secret: str = "", body: object = None, query: str = "", **headers: str
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Send a request; return status, JSON and headers of the response."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        event: dict[str, Any] = {
+            "version": "2.0",
+            "routeKey": route,
+            "rawQueryString": query,
+            "headers": given | ({"authorization": secret} if secret else {}),
+            "requestContext": {"http": {"sourceIp": "198.51.100.7"}},
+        }
+        if body is not None:
+            event["body"] = json.dumps(body)
+        return opened(self.app.respond(event))
+
+
+def opened(event: Mapping[str, Any]) -> tuple[int, Any, dict[str, str]]:
+    body: Any = event.get("body") or ""
+    if event.get("isBase64Encoded"):
+        body = gzip.decompress(base64.b64decode(body))
+    return event["statusCode"], json.loads(body) if body else None, event["headers"]
+
+
+def on(toggles: Any) -> list[str]:
+    return [toggle["name"] for toggle in toggles["toggles"]]
+
+
+@pytest.fixture
+def serving() -> Serving:
+    return Serving()
+
+
+# -- for servers ----------------------------------------------------------------------------------
+
+
+def test_features(serving: Serving) -> None:
+    """The whole document, compressed if asked for; 304 until something changes."""
+    status, whole, headers = serving.send(FEATURES, SECRET, accept_encoding="gzip, br", **MODERN)
+    flags, segments = sets.unleash()
+    assert (status, whole["version"], headers["content-encoding"]) == (200, 2, "gzip")
+    assert {feature["name"]: feature for feature in whole["features"]} == flags
+    assert {str(segment["id"]): segment for segment in whole["segments"]} == segments
+    for given in (f"Bearer {SECRET}", f"bearer  {OLD} "):
+        plain = serving.send(FEATURES, given, **MODERN)
+        assert plain[1] == whole
+        assert "content-encoding" not in plain[2]
+    etag = headers["etag"]
+    for given in (etag, f"W/{etag}", f'"other", {etag}'):
+        status, body, headers = serving.send(FEATURES, SECRET, if_none_match=given, **MODERN)
+        assert (status, body, headers["etag"]) == (304, None, etag)
+    serving.rig.publish({**flags, "new": new_flag("new")}, segments=segments)
+    serving.rig.advance(EXPIRED_S)
+    status, body, headers = serving.send(FEATURES, SECRET, if_none_match=etag, **MODERN)
+    assert (status, len(body["features"])) == (200, len(flags) + 1)
+    refused = serving.send(FEATURES, SECRET, accept_encoding="gzip;q=0, br", **MODERN)
+    assert "content-encoding" not in refused[2]
+
+
+def test_old_sdks_get_constraints_for_segments(serving: Serving) -> None:
+    """As from the server, which asks no more of a client than its header."""
+    flags, segments = sets.unleash()
+    for headers in ({}, {"unleash-client-spec": "4.1.9"}):
+        _, whole, _ = serving.send(FEATURES, SECRET, **headers)
+        assert "segments" not in whole
+        (one,) = [flag for flag in whole["features"] if flag["name"] == sets.SEGMENT_FLAG]
+        (strategy,) = one["strategies"]
+        assert "segments" not in strategy
+        assert strategy["constraints"] == segments["4"]["constraints"]
+        assert len(whole["features"]) == len(flags)
+    status, body, _ = serving.send(FEATURES, SECRET, **{"unleash-client-spec": "new"})
+    assert (status, body) == (400, {"message": "Unleash-Client-Spec is not a version"})
+
+
+def test_filters() -> None:
+    """Names and projects narrow the document; the key decides which source it is of."""
+    serving = Serving()
+    serving.rig.publish(
+        {name: {**new_flag(name), "project": name[0]} for name in ("aa", "ab", "ba", "ca")}
+    )
+    for query, names in {
+        "namePrefix=a": ["aa", "ab"],
+        "project=a&project=b&project=": ["aa", "ab", "ba"],
+        "project=a&namePrefix=%61%62": ["ab"],
+        "project=none": [],
+        "tag=simple:x&environment=production&source=other": ["aa", "ab", "ba", "ca"],
+    }.items():
+        _, whole, _ = serving.send(FEATURES, SECRET, query=query, **MODERN)
+        assert [feature["name"] for feature in whole["features"]] == names, query
+
+
+@pytest.mark.parametrize(
+    ("report", "registered", "counted"),
+    [
+        ({"appName": "shop", **COUNTS}, True, True),
+        ({"appName": "shop", "started": 1, "interval": 1}, True, False),
+        ({"appName": "shop", "bucket": {"toggles": {"main": {"yes": -1}}}}, True, False),
+        ({"appName": "shop", "bucket": {"toggles": {"main": 1}}}, True, False),
+        ({"appName": "shop", "bucket": {"toggles": []}}, True, False),
+        ({"appName": 7, **COUNTS}, False, False),
+        ([], False, False),
+        (None, False, False),
+    ],
+)
+def test_reports(serving: Serving, report: object, registered: bool, counted: bool) -> None:
+    """What SDKs report is checked, and gets the server's statuses; a bad one gets 400."""
+    for area, secret, good in (("client", SECRET, 202), ("frontend/client", PAGE, 200)):
+        for name, accepted in (("register", registered), ("metrics", counted)):
+            status, body, _ = serving.send(f"POST /api/{area}/{name}", secret, report)
+            assert (status, bool(body)) == ((good, False) if accepted else (400, True))
+
+
+# -- for browsers ---------------------------------------------------------------------------------
+
+
+def test_toggles(serving: Serving) -> None:
+    """Those that are on for the context, by GET and POST, and of those only what the key names."""
+    context = {"userId": "user-2", "sessionId": "1", "properties": {"plan": "pro"}}
+    query = "userId=user-2&sessionId=1&properties%5Bplan%5D=pro"
+    _, by_get, headers = serving.send(FRONTEND, PAGE, query=query, origin=ORIGIN)
+    _, by_post, _ = serving.send("POST /api/frontend", PAGE, {"context": context})
+    assert by_get == by_post
+    names = set(on(by_get))
+    assert "variants" in names
+    assert all(name in {"main", "by-segment", "variants"} or "checkout." in name for name in names)
+    flags = serving.rig.client.for_context(context)
+    expected = [name for name in flags.all() if flags.enabled(name)]
+    assert names < set(expected)
+    (one,) = [toggle for toggle in by_get["toggles"] if toggle["name"] == "variants"]
+    variant = flags.detail("variants")
+    assert one == {
+        "name": "variants",
+        "enabled": True,
+        "impressionData": False,
+        "variant": {
+            "name": variant.variant,
+            "enabled": True,
+            "payload": variant.config,
+            "feature_enabled": True,
+            "featureEnabled": True,
+        },
+    }
+    again = serving.send(FRONTEND, PAGE, query=query, if_none_match=headers["etag"])
+    assert again[0] == 304
+
+
+def constrained(name: str, *values: str) -> dict[str, Any]:
+    one = {"contextName": name, "operator": "IN", "values": [*values], "inverted": False}
+    return {"name": "default", "parameters": {}, "constraints": [one]}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "context"),
+    [
+        ("plan", "pro", {"plan": "pro"}),
+        ("plan", "own", {"plan": "pro", "properties": {"plan": "own"}}),
+        ("beta", "true", {"properties": {"beta": True}}),
+        ("seats", "5", {"properties": {"seats": 5.0}}),
+        ("share", "2.5", {"properties": {"share": 2.5}}),
+        ("roles", "a,b", {"properties": {"roles": ["a", "b"]}}),
+        ("environment", "production", {"environment": "default"}),
+        ("remoteAddress", "198.51.100.7", {"remoteAddress": ""}),
+        ("remoteAddress", "10.0.0.1", {"remoteAddress": "10.0.0.1"}),
+        ("userId", "7", {"userId": 7}),
+    ],
+)
+def test_contexts(serving: Serving, name: str, value: str, context: dict[str, Any]) -> None:
+    """Values are compared as JavaScript writes them; unknown fields are properties."""
+    flag = {**new_flag("main"), "strategies": [constrained(name, value)]}
+    meta = {"query": {"environment": "production"}}
+    serving.rig.publish({"main": flag}, meta)
+    _, toggles, _ = serving.send("POST /api/frontend", PAGE, {"context": context})
+    assert on(toggles) == ["main"]
+
+
+def test_page_without_a_session_gets_a_random_one(serving: Serving) -> None:
+    """So that half of its visits get what half of them are to get."""
+    counts = [
+        "main" in on(serving.send("POST /api/frontend", PAGE, {"context": {}})[1])
+        for _ in range(200)
+    ]
+    assert 50 < sum(counts) < 150
+
+
+def test_browser_learns_nothing_else(serving: Serving) -> None:
+    """Whatever it asks, no rule, segment, parameter or other flag is in a response."""
+    flags, segments = sets.unleash()
+    secret = "canary-in-a-rule"
+    strategy = constrained("email", secret) | {"parameters": {"rollout": secret}, "title": secret}
+    hidden = {name: {**new_flag(name), "description": secret} for name in ("hidden", "mainly")}
+    flags |= hidden | {"main": {**new_flag("main"), "strategies": [strategy, {"name": "default"}]}}
+    segments["5"] = {"id": 5, "name": secret, "constraints": strategy["constraints"]}
+    serving.rig.publish(flags, segments=segments)
+    for context in sets.contexts("unleash", 50):
+        for route, secret_given in ((r, s) for r in ROUTES for s in (PAGE, "", "no-such-secret")):
+            sent = serving.send(route, secret_given, {"context": context, "appName": "x", **COUNTS})
+            text = json.dumps(sent)
+            assert secret not in text
+            assert "hidden" not in text
+            assert "mainly" not in text
+            assert "strateg" not in text
+            assert "segments" not in text
+
+
+# -- who may ask ----------------------------------------------------------------------------------
+
+
+def test_kinds_of_keys(serving: Serving) -> None:
+    """No key gets 401, as an unknown one does, and one of the other kind 403."""
+    other = {SECRET: PAGE, PAGE: SECRET}
+    for route, (kind, _) in ROUTES.items():
+        mine = SECRET if kind == "server" else PAGE
+        body = {"appName": "x", **COUNTS} if route.startswith("POST") else None
+        assert serving.send(route, mine, body)[0] < 300
+        assert serving.send(route, other[mine], body)[0] == 403
+        for stranger in ("", mine[:-1], f"{mine}x", mine.upper(), "é", "\ud800", "x" * 100_000):
+            assert serving.send(route, stranger, body)[0] == 401
+    for route in ("GET /api/admin", "PUT /api/frontend", "OPTIONS /api/client/features", ""):
+        assert serving.send(route, SECRET)[0] == 404
+
+
+def test_origins(serving: Serving) -> None:
+    """Pages of the key's origins may ask and read everything; those of others cannot."""
+    asked = "authorization,if-none-match,unleash-appname"
+    for route in PREFLIGHTS:
+        status, _, headers = serving.send(
+            route, origin=ORIGIN, access_control_request_headers=asked
+        )
+        assert (status, headers["access-control-allow-origin"]) == (204, ORIGIN)
+        assert headers["access-control-allow-headers"] == asked
+        for origin in ("https://evil.example", "null", f"{ORIGIN}.evil.example", ""):
+            status, _, headers = serving.send(route, origin=origin)
+            assert (status, headers["vary"]) == (204, "Origin")
+            assert not [name for name in headers if name.startswith("access-control")]
+    for secret, status in ((PAGE, 200), ("no-such-secret", 401), (SECRET, 403)):
+        got, _, headers = serving.send(FRONTEND, secret, origin=ORIGIN)
+        assert (got, headers["access-control-allow-origin"]) == (status, ORIGIN)
+        assert headers["access-control-expose-headers"] == "ETag"
+        assert headers["vary"].startswith("Origin")
+    assert serving.send(FRONTEND, PAGE, origin="https://evil.example")[0] == 403
+    serving = Serving({"page": {**KEYS["page"], "origins": ["*"]}})
+    assert serving.send(FRONTEND, PAGE, origin="https://any.example")[0] == 200
+    odd = serving.send(
+        "OPTIONS /api/frontend", origin="https://a", access_control_request_headers="a\r\nb: c"
+    )
+    assert "access-control-allow-headers" not in odd[2]
+
+
+def test_strangers_cause_no_read(serving: Serving) -> None:
+    """Neither of flags, nor of keys before those are a minute old."""
+    for _ in range(100):
+        for route in (*ROUTES, *PREFLIGHTS):
+            serving.send(route, "no-such-secret-at-all", origin="https://evil.example")
+    assert (serving.reads, serving.rig.calls()) == (1, [])
+    serving.send(FEATURES, SECRET)
+    assert serving.rig.calls()[0] == HEAD
+
+
+def test_keys_change_within_a_minute(serving: Serving) -> None:
+    """A new secret is accepted, and a removed one refused, without a restart."""
+    assert serving.send(FEATURES, OLD)[0] == 200
+    new = "canary-server-secret-2"
+    serving.keys["service"] = {**KEYS["service"], "secrets": [new, SECRET]}
+    assert serving.send(FEATURES, new)[0] == 401
+    serving.rig.mono.advance(MAX_AGE_S)
+    assert [serving.send(FEATURES, secret)[0] for secret in (new, SECRET, OLD)] == [200, 200, 401]
+    del serving.keys["service"]
+    serving.rig.mono.advance(MAX_AGE_S)
+    assert serving.send(FEATURES, new)[0] == 401
+
+
+# -- when something is wrong ----------------------------------------------------------------------
+
+
+def test_known_keys_and_flags_outlive_outages(serving: Serving) -> None:
+    """While SSM and the store are down, clients get what they got, strangers get 401."""
+    before = serving.send(FEATURES, SECRET), serving.send(FRONTEND, PAGE, query="sessionId=1")
+    serving.down, serving.rig.store.error = True, DOWN
+    for _ in range(20):
+        serving.rig.advance(MAX_AGE_S)
+        assert serving.send(FEATURES, SECRET) == before[0]
+        assert serving.send(FRONTEND, PAGE, query="sessionId=1") == before[1]
+        assert serving.send(FEATURES, "no-such-secret")[0] == 401
+    assert set(serving.log) == {"client keys cannot be read: SSM is down"}
+    assert serving.reads <= 21
+
+
+@pytest.mark.parametrize("what", ["keys", "flags"])
+def test_cold_function_in_an_outage(serving: Serving, what: str) -> None:
+    """It starts, asks clients to try again, and recovers."""
+    serving.down = what == "keys"
+    serving.rig.store.error = DOWN if what == "flags" else None
+    serving.app = serving.cold()
+    serving.app.start()
+    for route, secret in ((FEATURES, SECRET), (FRONTEND, PAGE)):
+        status, body, headers = serving.send(route, secret, origin=ORIGIN)
+        assert (status, headers["retry-after"]) == (503, "5")
+        assert body == {"message": "flags cannot be read now"}
+    assert serving.send(FEATURES)[0] == 401
+    assert any(str(error) in serving.log[-1] for error in (DOWN, "not been read yet"))
+    serving.down, serving.rig.store.error = False, None
+    serving.rig.advance(60)
+    assert serving.send(FEATURES, SECRET)[0] == 200
+
+
+def test_flags_of_another_provider() -> None:
+    """Their client gets 404 and the operator a line in the log, with names only."""
+    serving = Serving(provider="split")
+    for route, secret in ((FEATURES, SECRET), (FRONTEND, PAGE)):
+        status, body, _ = serving.send(route, secret)
+        assert (status, "not Unleash's" in body["message"]) == (404, True)
+    assert "client 'page': 'prod' has flags of 'split', not Unleash" in serving.log
+    assert not [line for line in serving.log if "canary" in line]
+
+
+def test_malformed_requests(serving: Serving) -> None:
+    """Each gets a 4xx with a reason."""
+    odd = {"routeKey": "POST /api/frontend", "headers": {"authorization": PAGE}}
+    for more, status in (
+        ({"body": "{"}, 400),
+        ({"body": "[" * 100_000}, 400),
+        ({"body": '{"context": 1}'}, 400),
+        ({"body": '{"context": {"properties": [1]}}'}, 400),
+        ({"body": '{"context": {"userId": "\\ud800"}}'}, 400),
+        ({"body": '{"context": {"n": ' + "9" * 5000 + "}}"}, 400),
+        ({"body": '{"context": {"n": ' + "[" * 900 + "]" * 900 + "}}"}, 400),
+        ({"body": "\ud800"}, 400),
+        ({"body": "%%", "isBase64Encoded": True}, 400),
+        ({"body": base64.b64encode(b"\xff\xfe").decode(), "isBase64Encoded": True}, 400),
+        ({"body": " " * (MAX_BODY + 1)}, 413),
+        ({"body": 7}, 200),
+        ({"headers": None}, 401),
+        ({"headers": {"authorization": [PAGE]}}, 401),
+        ({"routeKey": None}, 404),
+    ):
+        got, body, _ = opened(serving.app.respond({**odd, **more}))
+        assert got == status, more
+        assert status == 200 or body["message"]
+    for query in ("%", "%zz=%ff&&=&properties[]=1&properties[a]b=2", "a" * 10_000, "a=1&a=2"):
+        assert serving.send(FRONTEND, PAGE, query=query)[0] == 200
+
+
+def test_warm_requests_read_little(serving: Serving) -> None:
+    """One small read of the flags a TTL, whatever is asked; each response is made once a set."""
+    serving.send(FEATURES, SECRET, **MODERN)
+    serving.rig.calls()
+    first = serving.app.respond(event := {"routeKey": FEATURES, "headers": {"authorization": OLD}})
+    assert serving.app.respond(event)["body"] is not None
+    for _ in range(3):
+        serving.rig.advance(EXPIRED_S)
+        for number in range(20):
+            serving.send(FEATURES, SECRET, query=f"namePrefix={number}", **MODERN)
+            serving.send(FRONTEND, PAGE, query=f"userId={number}")
+        assert serving.rig.calls() == [STATE]
+    assert serving.app.respond(event)["body"] == first["body"]
+
+
+# -- keys -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"source": "$"}, '"source": '),
+        ({"source": 7}, '"source": '),
+        ({"kind": "admin"}, '"kind" must be "server" or "browser"'),
+        ({"secrets": []}, '"secrets" must hold one or more, each of 16 characters'),
+        ({"secrets": ["short-canary"]}, '"secrets" must hold one or more'),
+        ({"secrets": "canary-" * 9}, '"secrets" must be a list of strings'),
+        ({"kind": "server"}, '"origins" and "flags" are for "browser"'),
+        ({"flags": []}, '"origins" and "flags" are for "browser", which needs both'),
+        ({"origins": ["https://shop.example/"]}, '"origins" must look like'),
+        ({"origins": ["https://*.example"]}, '"origins" must look like'),
+        ({"store_url": "https://canary"}, '"store_url" must be the URL of a Redis'),
+        ({"secret": "x"}, '"secret" is unknown'),
+    ],
+)
+def test_problems_of_a_key(change: dict[str, Any], problem: str) -> None:
+    """Each is named, no secret is quoted, and the other keys keep working."""
+    text = json.dumps({**KEYS["page"], **change})
+    with pytest.raises(ConfigurationError, match="client 'shop'") as refused:
+        parse("shop", text)
+    assert problem in str(refused.value)
+    assert "canary" not in str(refused.value)
+    serving = Serving({**KEYS, "shop": json.loads(text)})
+    assert serving.send(FEATURES, SECRET)[0] == 200
+    assert len(serving.log) == 1
+
+
+def test_key_never_shows_its_secrets() -> None:
+    """Not in a traceback either, whose lines show values."""
+    url = "rediss://reader:canary@redis.example"
+    key = parse("shop", json.dumps({**KEYS["page"], "store_url": url}))
+    assert (key.store_url, repr(key)) == (url, "ClientKey(shop)")
+    for broken in ("", "7", "[" * 100_000, '{"source": '):
+        with pytest.raises(ConfigurationError, match="must be a JSON object"):
+            parse("shop", broken)
+
+
+def test_parameters_come_in_pages() -> None:
+    """All of them, decrypted, each by the last part of its name."""
+    asked, transport = list[Any](), Mock()
+
+    def call(operation: str, payload: Mapping[str, Any], deadline: float) -> Any:
+        asked.append((operation, dict(payload), deadline))
+        start = int(payload.get("NextToken", 0))
+        found = [{"Name": f"/p/clients/{n}", "Value": f"v{n}"} for n in range(start, start + 10)]
+        return {"Parameters": found, **({"NextToken": str(start + 10)} if start < 20 else {})}
+
+    transport.call = call
+    assert Parameters("/p/clients", transport)(7.0) == {
+        str(number): f"v{number}" for number in range(30)
+    }
+    first = {"Path": "/p/clients", "WithDecryption": True, "MaxResults": 10}
+    assert asked[0] == ("GetParametersByPath", first, 7.0)
+    assert len(asked) == 3
