@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.build
 
 FUNCTIONS = ("WebhookFunction", "SyncFunction")
-ARTEFACTS = (*FUNCTIONS, "FlagstoreLayer")
+ARTEFACTS = (*FUNCTIONS, "ServeFunction", "FlagstoreLayer")
 MIB = 1024 * 1024
 MOST_ZIPPED = 10 * MIB
 MOST_UNZIPPED = 35 * MIB
@@ -37,6 +37,7 @@ STRAYS = {
     ".env": "API_KEY=stray-file",
     "notes.txt": "stray-file",
     "flagstore/.env": "stray-file",
+    "flagserve/.env": "stray-file",
     "storesync/notes.pem": "-----BEGIN PRIVATE KEY----- stray-file",
     "storesync/providers/old.orig": "stray-file",
 }
@@ -98,7 +99,10 @@ def test_reader_is_identical_everywhere(build: Path) -> None:
     assert [path.name for path in layer.iterdir()] == ["python"]
     assert [path.name for path in (layer / "python").iterdir()] == ["flagstore"]
     source = contents(build / "src" / "flagstore")
-    for folder in (*(build / "out" / name for name in FUNCTIONS), layer / "python"):
+    served = build / "out" / "ServeFunction"
+    assert sorted(path.name for path in served.iterdir()) == ["flagserve", "flagstore"]
+    assert contents(served / "flagserve") == contents(build / "src" / "flagserve")
+    for folder in (*(build / "out" / name for name in FUNCTIONS), served, layer / "python"):
         assert contents(folder / "flagstore") == source
 
 
@@ -114,7 +118,7 @@ def test_files_of_functions_are_in_the_repository(build: Path) -> None:
         assert not [name for name in packed if name.startswith(("storesync/cli/", "click/"))]
 
 
-@pytest.mark.parametrize("target", ["WebhookFunction", "FlagstoreLayer"])
+@pytest.mark.parametrize("target", ["WebhookFunction", "ServeFunction", "FlagstoreLayer"])
 def test_stray_files_are_not_packed(tmp_path: Path, target: str) -> None:
     """Except the authorities of Redis in functions (docs/redis.md)."""
     copy_sources(tmp_path)
@@ -124,7 +128,7 @@ def test_stray_files_are_not_packed(tmp_path: Path, target: str) -> None:
     build_target(tmp_path, target)
     found = files(tmp_path / "out")
     assert found
-    assert ("redis-ca.pem" in found) == (target == "WebhookFunction")
+    assert ("redis-ca.pem" in found) == (target != "FlagstoreLayer")
     assert not [name for name, path in found.items() if b"stray-file" in path.read_bytes()]
 
 

@@ -11,6 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from flagserve.app import PREFLIGHTS, ROUTES
 from simulators.deployment import MAX_RECEIVES
 from storesync import sync, webhook
 from storesync.config import SyncSettings, WebhookSettings
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
 
 type Template = Mapping[str, Any]
 
-MOST_PARAMETERS = 16
+MOST_PARAMETERS = 19
 ARN = "arn:${{AWS::Partition}}:{}:${{AWS::Region}}:${{AWS::AccountId}}:"
 PARAMETERS = ARN.format("ssm") + "parameter${ParameterPrefix}/"
 PROFILE = ARN.format("appconfig") + "application/${Application}/configurationprofile/${Profile}"
 WILDCARDS = {
-    *(f"{PARAMETERS}{kind}/*" for kind in ("credentials", "sources", "webhooks")),
+    *(f"{PARAMETERS}{kind}/*" for kind in ("clients", "credentials", "sources", "webhooks")),
     f"{PROFILE}/hostedconfigurationversion/*",  # versions are not known in advance
     "*",  # ec2:DescribeSubnets supports no narrower resource
+}
+SERVING = {
+    *("ServeApi", "ServeApiLogs", "ServeErrorAlarm", "ServeFunction", "ServeLogs", "ServeRole"),
 }
 APPCONFIG = {
     "AppConfigPolicy",
@@ -130,8 +134,8 @@ def test_parameter_cannot_widen_a_policy(
 def test_outputs(template: Template) -> None:
     """Everything needed after a deployment is an output."""
     assert set(template["Outputs"]) == {
-        "DlqUrl", "FlagReaderPolicyArn", "LayerArn", "QueueUrl", "SyncFunctionName", "TableName",
-        "WebhookBaseUrl", "WebhookFunctionName",
+        "DlqUrl", "FlagReaderPolicyArn", "LayerArn", "QueueUrl", "ServeBaseUrl", "SyncFunctionName",
+        "TableName", "WebhookBaseUrl", "WebhookFunctionName",
     }  # fmt: skip
 
 
@@ -220,6 +224,7 @@ def test_names_are_generated(template: Template) -> None:
     }
     assert given == {
         "FlagstoreLayer": "${AWS::StackName}-flagstore",
+        "ServeApiLogs": "/aws/vendedlogs/${AWS::StackName}/serve",
         "WebhookApiLogs": "/aws/vendedlogs/${AWS::StackName}/webhooks",
     }
 
@@ -241,6 +246,25 @@ def test_function(template: Template, function: str, settings: Any) -> None:
     variables = at(template, f"{function}.Environment.Variables")
     powertools = {"SERVICE_NAME", "METRICS_NAMESPACE", "LOG_LEVEL"}
     assert set(variables) == asked | {f"POWERTOOLS_{each}" for each in powertools}
+
+
+def test_serve_function(template: Template) -> None:
+    """It reads what SyncFunction writes, and its client keys from beside the sources."""
+    assert at(template, "ServeFunction.Handler") == "flagserve.function.handler"
+    theirs = at(template, "SyncFunction.Environment.Variables")
+    names = ("FLAGSTORE_PARAMETER_PREFIX", "FLAGSTORE_TABLE", "FLAGSTORE_SNAPSHOT_REPLICAS")
+    variables = at(template, "ServeFunction.Environment.Variables")
+    assert variables == {name: theirs[name] for name in names}
+
+
+def test_nothing_is_served_by_default(template: Template) -> None:
+    """Without the parameter none of its resources is created, and nothing else refers to them."""
+    assert template["Parameters"]["ServeFlags"]["Default"] == "false"
+    parts = [*template["Resources"].items(), *template["Outputs"].items()]
+    conditional = {name for name, each in parts if each.get("Condition") == "Serves"}
+    assert conditional == SERVING | {"ServeBaseUrl"}
+    using = {name for name, each in parts if SERVING & {*re.findall(r"\w+", " ".join(texts(each)))}}
+    assert using <= conditional
 
 
 def test_bounds_match_the_settings(template: Template) -> None:
@@ -267,7 +291,9 @@ def test_functions_share_the_python_of_the_tests(template: Template) -> None:
     functions = resources(template, "AWS::Serverless::Function")
     assert len({json.dumps(each["Role"]) for each in functions.values()}) == len(functions)
     used = [each["LoggingConfig"]["LogGroup"]["Ref"] for each in functions.values()]
-    assert sorted([*used, "WebhookApiLogs"]) == sorted(resources(template, "AWS::Logs::LogGroup"))
+    assert sorted([*used, "ServeApiLogs", "WebhookApiLogs"]) == sorted(
+        resources(template, "AWS::Logs::LogGroup")
+    )
 
 
 def test_reserved_concurrency_is_optional(template: Template) -> None:
@@ -278,23 +304,28 @@ def test_reserved_concurrency_is_optional(template: Template) -> None:
         assert template["Parameters"][f"{name}Concurrency"]["Default"] == 0
 
 
-def test_api_has_two_routes(template: Template) -> None:
+def test_routes(template: Template) -> None:
+    """Those that a function knows are served, and all others rejected without running code."""
     routes = [
         (name, f"{event['Properties']['Method']} {event['Properties']['Path']}")
         for name, function in resources(template, "AWS::Serverless::Function").items()
         for event in function["Events"].values()
         if event["Type"] == "HttpApi"
     ]
-    assert routes == [("WebhookFunction", route) for route in webhook.ROUTES]
+    served = [("ServeFunction", route) for route in (*ROUTES, *PREFLIGHTS)]
+    assert sorted(routes) == sorted(
+        [*served, *(("WebhookFunction", route) for route in webhook.ROUTES)]
+    )
     assert webhook.ROUTES == ("POST /webhooks/{source}", "POST /webhooks/{source}/{token}")
 
 
 def test_access_logs_omit_the_path(template: Template) -> None:
-    """The path may contain a webhook's secret."""
-    settings = at(template, "WebhookApi.AccessLogSettings")
-    assert settings["DestinationArn"] == get_att("WebhookApiLogs")
-    assert "$context.routeKey" in settings["Format"]
-    assert not re.search(r"path|uri|authorizer", settings["Format"], re.IGNORECASE)
+    """The path may contain a webhook's secret, or a person's context."""
+    for api in ("WebhookApi", "ServeApi"):
+        settings = at(template, f"{api}.AccessLogSettings")
+        assert settings["DestinationArn"] == get_att(f"{api}Logs")
+        assert "$context.routeKey" in settings["Format"]
+        assert not re.search(r"path|uri|query|authorizer", settings["Format"], re.IGNORECASE)
 
 
 def test_policies_only_allow_named_actions_and_resources(template: Template) -> None:
@@ -307,7 +338,7 @@ def test_policies_only_allow_named_actions_and_resources(template: Template) -> 
                 assert set(each) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
                 assert each["Resource"] != "*" or each["Action"] == "ec2:DescribeSubnets"
                 found += [text for text in texts(each) if "*" in text]
-    assert sorted(found) == sorted(WILDCARDS)
+    assert sorted({*found}) == sorted(WILDCARDS)
 
 
 def test_appconfig_resources_need_a_profile(template: Template) -> None:
@@ -366,12 +397,13 @@ def test_schedule_invokes_sync_function_only(template: Template) -> None:
 
 def test_network_interfaces_need_a_vpc(template: Template) -> None:
     """Without subnets there is no such permission; WebhookFunction never has it."""
-    (policy,) = at(template, "SyncRole.ManagedPolicyArns")["Fn::If"][1]
-    assert policy["Fn::Sub"].endswith("/AWSLambdaENIManagementAccess")
-    describe = at(template, "SyncRole.Policies")[1]["Fn::If"]
-    assert (describe[0], describe[2]) == ("InVpc", {"Ref": "AWS::NoValue"})
-    for path in ("SyncFunction.VpcConfig", "SyncRole.ManagedPolicyArns"):
-        assert at(template, path)["Fn::If"][0] == "InVpc"
-    others = resources(template, "AWS::IAM::Role").keys() - {"SyncRole"}
+    for name in ("Sync", "Serve"):
+        (policy,) = at(template, f"{name}Role.ManagedPolicyArns")["Fn::If"][1]
+        assert policy["Fn::Sub"].endswith("/AWSLambdaENIManagementAccess")
+        describe = at(template, f"{name}Role.Policies")[1]["Fn::If"]
+        assert (describe[0], describe[2]) == ("InVpc", {"Ref": "AWS::NoValue"})
+        for path in (f"{name}Function.VpcConfig", f"{name}Role.ManagedPolicyArns"):
+            assert at(template, path)["Fn::If"][0] == "InVpc"
+    others = resources(template, "AWS::IAM::Role").keys() - {"SyncRole", "ServeRole"}
     assert [name for name in others if "ManagedPolicyArns" in at(template, name)] == []
     assert "VpcConfig" not in at(template, "WebhookFunction")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from flagstore.snapshot import Info
 from simulators import faults
 from simulators.alarms import Alarm, Point, Stack, points
 from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, request, signed
+from simulators.serving import opened
 from simulators.template import read_template
 from storesync import sync, webhook
 from storesync.cli.inspect import STALE_S
@@ -22,6 +24,7 @@ from storesync.config import WEBHOOKS_AGE_S
 from tests.docs.pages import anchors
 
 if TYPE_CHECKING:
+    from local.stand_in import StandIn
     from simulators.deployment import Deployment, Output, ShiftedClock
     from simulators.launchdarkly import LaunchDarklySimulator
 
@@ -36,6 +39,7 @@ NAMES = {
     "AWS::StackName": "some-stack",
     "DeadLetterQueue.QueueName": "dead",
     "Queue.QueueName": "requests",
+    "ServeApi": "serve-api",
     "SyncFunction": "sync",
     "WebhookFunction": "webhook",
 }
@@ -56,6 +60,7 @@ AWS_METRICS = [
     ["AWS/Lambda", "Throttles"],
     ["AWS/Lambda", "Duration"],
 ]
+SECRET = "canary-client-secret-0008"
 
 
 class World:
@@ -294,6 +299,24 @@ def test_unreadable_parameters(world: World, calls: Calls) -> None:
     assert world.invoke("webhook", signed("prod", b"{}"))["statusCode"] == 503
     calls.down.clear()
     assert_alarms(world, "FreshnessAlarm", "SyncErrorAlarm", "EnqueueFailureAlarm")
+
+
+def test_flags_cannot_be_served(
+    world: World, aws: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that gets 503 raises the alarm; strangers never do. API Gateway counts each."""
+    client = {"source": "prod", "kind": "server", "secrets": [SECRET]}
+    world.deployment.put("clients/app", client)
+    monkeypatch.setenv("AWS_REGION", aws.region)
+    monkeypatch.setenv("FLAGSTORE_TABLE", "no-such-table")
+    with opened(os.environ) as app:
+        for secret in (SECRET[:-1], "", SECRET):
+            assert world.active() == set()
+            event = {"routeKey": "GET /api/client/features", "headers": {"authorization": secret}}
+            status = app.respond(event)["statusCode"]
+            world.note("AWS/ApiGateway", f"{status // 100}xx", {"ApiId": "serve-api"}, 1)
+    assert status == 503
+    assert_alarms(world, "ServeErrorAlarm")
 
 
 def test_every_alarm_is_tested() -> None:

@@ -1,8 +1,9 @@
-"""The template grants exactly the permissions that both functions and the reader use."""
+"""The template grants exactly the permissions that the functions and the reader use."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly_flags import rich_flags
 from simulators.recorder import Recorder
 from simulators.rights import BY_AWS, POLICIES, QUEUE, TABLE, Use, grants, uses
+from simulators.serving import opened
 from storesync import sync, webhook
 from storesync.pipeline import VERIFY_MS
 
@@ -38,6 +40,7 @@ def recorded(
         Recorder(lambda: aws.port) as recorder,
     ):
         monkeypatch.setenv("AWS_ENDPOINT_URL", recorder.url)
+        monkeypatch.setenv("AWS_REGION", aws.region)
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.Session(region_name=aws.region))
         stack.put_source("prod", "launchdarkly", provider.url, KEY)
         stack.put_webhook("prod", "launchdarkly")
@@ -59,6 +62,8 @@ def life(
     request_and_sync(stack, recorder)
     with recorder.calling("reader"):
         read()
+    with recorder.calling("serve"):
+        serve(stack)
     for number in range(5):
         provider.remove_flag(f"large-{number}")
     request_and_sync(stack, recorder)
@@ -89,6 +94,14 @@ def read() -> None:
     store.close()
 
 
+def serve(stack: Deployment) -> None:
+    secret = "canary-client-secret-0008"
+    stack.put("clients/app", {"source": "prod", "kind": "server", "secrets": [secret]})
+    event = {"routeKey": "GET /api/client/features", "headers": {"authorization": secret}}
+    with opened(os.environ) as app:
+        assert app.respond(event)["statusCode"] == 404  # the flags are read, and LaunchDarkly's
+
+
 def test_every_call_is_allowed_and_every_permission_used(recorded: Recorder) -> None:
     """A permission in the template is needed by a call, or by AWS itself."""
     for who in POLICIES:
@@ -104,7 +117,7 @@ def recorded_uses(recorded: Recorder, who: str) -> set[Use]:
 
 
 def test_functions_are_separated(recorded: Recorder) -> None:
-    """The receiver has no access to table and credentials, the sync none to webhook secrets."""
+    """The receiver cannot reach table and credentials, none the parameters of another."""
 
     def allowed(who: str, whose: str) -> set[str]:
         return {
@@ -116,9 +129,10 @@ def test_functions_are_separated(recorded: Recorder) -> None:
     send = {f"sqs:SendMessage {QUEUE}"}
     assert allowed("webhook", "sync") == allowed("sync", "webhook") == send
     assert allowed("webhook", "reader") == allowed("reader", "webhook") == set()
-    assert allowed("reader", "sync") == {
-        f"dynamodb:{name} {TABLE}" for name in ("GetItem", "Query")
-    }
+    reads = {f"dynamodb:{name} {TABLE}" for name in ("GetItem", "Query")}
+    assert allowed("reader", "sync") == allowed("serve", "sync") == reads
+    assert allowed("serve", "webhook") == allowed("webhook", "serve") == set()
+    assert allowed("sync", "serve") == reads
 
 
 def test_readers_must_name_partition_keys() -> None:

@@ -25,10 +25,16 @@ BY_AWS = {
         "sqs:DeleteMessage",
         "sqs:GetQueueAttributes",
     },
+    "serve": {"logs:CreateLogStream", "logs:PutLogEvents"},
     "reader": set(),
 }
 """What Lambda and its poller do with the role of a function."""
-POLICIES = {"webhook": "WebhookRole", "sync": "SyncRole", "reader": "FlagReaderPolicy"}
+POLICIES = {
+    "webhook": "WebhookRole",
+    "sync": "SyncRole",
+    "serve": "ServeRole",
+    "reader": "FlagReaderPolicy",
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def uses(call: Call) -> set[Use]:
 
 def _below(path: str) -> str:
     """Return what follows the prefix: a kind of parameters, and perhaps the name of one."""
-    found = re.search(r"/(sources|credentials|webhooks)(/.*)?$", path)
+    found = re.search(r"/(sources|credentials|webhooks|clients)(/.*)?$", path)
     assert found
     return found[0]
 
@@ -95,6 +101,7 @@ def grants(who: str) -> list[Grant]:
             "Queue.Arn": arn("sqs", QUEUE),
             "WebhookLogs.Arn": arn("logs", "webhook"),
             "SyncLogs.Arn": arn("logs", "sync"),
+            "ServeLogs.Arn": arn("logs", "serve"),
         },
     )
     properties = TEMPLATE["Resources"][POLICIES[who]]["Properties"]
