@@ -307,12 +307,7 @@ class Sources:
         for name in self.names():
             with suppress(ConfigurationError):  # its own syncs report it
                 other = self._parse(name, fresh=False)
-                shared = (other.store, other.store_url, other.prefix)
-                if name != source.name and shared == (
-                    source.store,
-                    source.store_url,
-                    source.prefix,
-                ):
+                if name != source.name and _place(other) == _place(source):
                     break
         else:
             return
@@ -418,6 +413,12 @@ def parse_source(
     _check(problems)
     register_secret(source.credential, source.store_url)
     return source
+
+
+def _place(source: Source) -> tuple[Secret, str]:
+    """Return what no other source may share: where the rows are."""
+    own = source.name if source.store == "redis" else f"launchdarkly {source.name}"
+    return source.store_url, source.rows_at or own
 
 
 def _check_rows_prefix(source: Source, public: _Fields) -> None:

@@ -154,7 +154,7 @@ def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False
 
 def _purge(source: str, store: Store, condition: Condition, state: SourceState) -> None:
     """Delete snapshot, history, chunks and rows, as long as the tombstone exists."""
-    remove_rows(source, store, condition, state, {"", *json.loads(state.rows_at)})
+    remove_rows(source, store, condition, ["", *json.loads(state.rows_at)])
     gone = "published nonce digest history rows_version rows_at revision allowed"
     snapshots = [Delete(keys.snapshot_key(source, n)) for n in range(keys.MAX_REPLICAS)]
     store.commit(source, condition, dict.fromkeys(gone.split()), snapshots)

@@ -89,18 +89,12 @@ class Source:
     """Take over rows that another program wrote under ``rows_prefix``."""
 
     @property
-    def prefix(self) -> str:
-        """Prefix of the rows' keys."""
-        if self.rows_prefix is not None:
-            return self.rows_prefix
-        return f"{{{self.name}}}" if self.store == "redis" else self.name
-
-    @property
     def rows_at(self) -> str:
         """Layout and prefix of the rows, such as ``split {prod}``; empty for flagstore's own."""
-        elsewhere = self.store == "redis" or self.prefix != self.name
-        native = self.provider in NATIVE and elsewhere
-        return f"{self.provider} {self.prefix}" if native else ""
+        own = f"{{{self.name}}}" if self.store == "redis" else self.name
+        prefix = own if self.rows_prefix is None else self.rows_prefix
+        native = self.provider in NATIVE and (self.store == "redis" or prefix != own)
+        return f"{self.provider} {prefix}" if native else ""
 
     def fingerprint(self, replicas: int = 1) -> str:
         """Return the digest of all settings that shape the stored set.

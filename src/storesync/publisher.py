@@ -271,17 +271,23 @@ class Publisher:
         also expires unused chunks. The next check completes whatever fails or is interrupted here.
         """
         condition = Condition(published=published.token, nonce=published.nonce)
+        limit_kb = REDIS_KB if self.source.store == "redis" else COMMIT_KB
         sets: dict[str, Any] = {"rows_version": published.token}
         if verified:
             sets["verified_at"] = now_ms(self.clock)
         try:
-            if changed is None:
-                skipped = self._write_all_rows(condition, flag_set, published.token, sets)
-            else:
-                plan = rows.plan(self.source, flag_set, changed, self.store, published.token)
-                self._commit_all(condition, plan.writes, sets)
-                skipped = plan.skipped
-            report = replace(report, skipped_rows=skipped)
+            adopted, left = self._claim_place(condition) if changed is None else ((), ())
+            plan = rows.plan(self.source, flag_set, changed, self.store, published.token, adopted)
+            *groups, last = commits(plan.writes, limit_kb)
+            for group in groups:
+                self.store.commit(self.source.name, condition, {}, group)
+            if left:
+                if last:
+                    self.store.commit(self.source.name, condition, {}, last)
+                last = []
+                sets["rows_at"] = remove_rows(self.source.name, self.store, condition, left)
+            self.store.commit(self.source.name, condition, sets, last)
+            report = replace(report, skipped_rows=plan.skipped)
             if tidy:
                 self.expire_chunks(published)
         except ConditionFailedError:
@@ -290,28 +296,18 @@ class Publisher:
             return replace(report, rows_error=str(error))
         return report
 
-    def _commit_all(self, condition: Condition, writes: Iterable[Write], sets: Sets) -> None:
-        """Commit the writes in groups; the last group also sets attributes of the source state."""
-        limit_kb = REDIS_KB if self.source.store == "redis" else COMMIT_KB
-        *groups, last = commits(writes, limit_kb)
-        for group in groups:
-            self.store.commit(self.source.name, condition, {}, group)
-        if last or sets:
-            self.store.commit(self.source.name, condition, sets, last)
-
-    def _write_all_rows(
-        self, condition: Condition, flag_set: FlagSet, token: int, sets: dict[str, Any]
-    ) -> tuple[str, ...]:
-        """Compare all rows, then remove those at places that they have left; return those skipped.
+    def _claim_place(self, condition: Condition) -> tuple[Sequence[keys.Key], Sequence[str]]:
+        """Return the rows to adopt, and the places whose rows go once the new ones are complete.
 
         The source state lists a place before any row is written there, so that no row is forgotten.
 
         Raises:
             StoreError: if another program's rows are there, and the source does not adopt them.
         """
-        source, state = self.source, self.store.state(self.source.name)
-        listed, adopted = json.loads(state.rows_at), []
-        place = source.rows_at if source.rows else ""
+        source, listed = self.source, json.loads(self.store.state(self.source.name).rows_at)
+        if not source.rows:  # rows that are turned off stay, unless they are another provider's
+            return (), [at for at in listed if not at.startswith(f"{source.provider} ")]
+        place, adopted = source.rows_at, []
         if place and listed != [place]:
             found = self.store.foreign(source.name) if source.rows_prefix is not None else iter(())
             if source.adopt:
@@ -321,18 +317,7 @@ class Publisher:
             # Until the rows are complete, another place beside it marks that they are not.
             listed = [*(at for at in listed or [""] if at != place), place]
             self.store.commit(source.name, condition, {"rows_at": dumps(listed)})
-        plan = rows.plan(source, flag_set, None, self.store, token, adopted)
-        if listed in ([], [place]):
-            self._commit_all(condition, plan.writes, sets)
-            return plan.skipped
-        self._commit_all(condition, plan.writes, {})
-        if source.rows:
-            kept = [place] if place else []
-        else:  # rows that are turned off stay
-            kept = [at for at in listed if at.startswith(f"{source.provider} ")]
-        remove_rows(source.name, self.store, condition, state, {*listed} - {*kept})
-        self._commit_all(condition, (), sets | {"rows_at": dumps(kept) if kept else None})
-        return plan.skipped
+        return adopted, [at for at in listed if at != place]
 
     # -- garbage collection ---------------------------------------------------------------------
 
@@ -402,19 +387,21 @@ class Publisher:
 
 
 def remove_rows(
-    source: str, store: Store, condition: Condition, state: SourceState, places: Iterable[str]
-) -> None:
-    """Remove the rows that flagstore wrote at these places; the history names them."""
-    published = PublishedReader(source, store)
+    source: str, store: Store, condition: Condition, places: Iterable[str]
+) -> str | None:
+    """Remove the rows that flagstore wrote at these places; return what is left of ``rows_at``."""
+    state, published = store.state(source), PublishedReader(source, store)
     shown = []
     for token in sorted({state.rows_version, state.published}):
         with suppress(CorruptStoreError):  # not kept
             shown.append(published.version(token))
-    for place in sorted(places):
+    for place in places:
         at = store.at(place)
         for group in commits(rows.plan_removal(source, place, at, shown)):
             if group:
                 at.commit(source, condition, {}, group)
+    left = [place for place in json.loads(state.rows_at) if place not in places]
+    return dumps(left) if left else None
 
 
 def _foreign_rows(source: Source, row: keys.Key) -> StoreError:

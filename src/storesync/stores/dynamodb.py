@@ -86,8 +86,8 @@ class DynamoDBStore:
         return replace(self, rows_at=rows_at)
 
     def _stored(self, key: Key) -> Key:
-        """Return the key under which a record is stored."""
-        if self.rows_at and key.namespace.rpartition(":")[2] in NATIVE_SECTIONS:
+        """Return the key under which a record is stored if the rows have a prefix."""
+        if key.namespace.rpartition(":")[2] in NATIVE_SECTIONS:
             return native_key(key, self.rows_at.partition(" ")[2])
         return key
 
@@ -112,7 +112,7 @@ class DynamoDBStore:
 
     def scan(self, namespace: str, prefix: str = "") -> Iterator[Record]:
         """Yield the records of one namespace, in order of keys, page by page."""
-        stored = self._stored(Key(namespace, "")).namespace
+        stored = self._stored(Key(namespace, "")).namespace if self.rows_at else namespace
         arguments: dict[str, Any] = {
             "TableName": self.table,
             "ConsistentRead": True,
@@ -240,10 +240,13 @@ class DynamoDBStore:
 
     def _action(self, write: Write) -> dict[str, Any]:
         if isinstance(write, Put):
-            key = Key(str(write.record["namespace"]), str(write.record["key"]))
-            record = write.record | self._stored(key)._asdict()
+            record = write.record
+            if self.rows_at:
+                key = Key(str(record["namespace"]), str(record["key"]))
+                record = record | self._stored(key)._asdict()
             return {"Put": {"TableName": self.table, "Item": to_item(record)}}
-        place = {"TableName": self.table, "Key": to_item(self._stored(write.key)._asdict())}
+        key = self._stored(write.key) if self.rows_at else write.key
+        place = {"TableName": self.table, "Key": to_item(key._asdict())}
         if isinstance(write, Delete):
             return {"Delete": place}
         # Not conditional: a chunk that is already gone leaves a stub that expires too.
