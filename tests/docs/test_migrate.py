@@ -225,6 +225,12 @@ def test_ld_relay_comparison(aws: StandIn, dynamodb_table: Table) -> None:
             "bob gone True None",
             "bob new-checkout True False",
         ]
+        # The relay is stopped, and its rows are taken over: its readers see the change.
+        assert rig.sync(rows_prefix="relay", adopt=True).rows_error == ""
+        assert compared(name, environment, sdks=True) == [
+            "ada new-checkout False None",
+            "bob new-checkout False None",
+        ]
 
 
 def test_synchronizer_comparison(redis_server: Server) -> None:
@@ -245,6 +251,10 @@ def test_synchronizer_comparison(redis_server: Server) -> None:
         assert rig.sync().outcome == "published"
         assert compared(name, environment, sdks=True) == [
             f"{key} {FLAG} ('on', None) ('off', None)" for key in ("ada", "bob")
+        ]
+        assert rig.sync(rows_prefix="old", adopt=True).rows_error == ""
+        assert compared(name, environment, sdks=True) == [
+            f"{key} {FLAG} ('off', None) ('control', None)" for key in ("ada", "bob")
         ]
 
 
