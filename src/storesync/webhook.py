@@ -1,4 +1,4 @@
-"""WebhookFunction: the only function that faces the internet.
+"""WebhookFunction, which faces the internet.
 
 It verifies the signature or secret on the raw bytes and puts one message on the queue. It can
 neither read nor write flags, and holds no provider credential.

@@ -35,6 +35,7 @@ def rig(aws: StandIn, dynamodb_table: Table, tmp_path: Path) -> Iterator[Rig]:
         "FLAGSTORE_QUEUE_URL": queue,
         "FLAGSTORE_DLQ_URL": dlq,
         "FLAGSTORE_WEBHOOK_BASE_URL": "https://webhooks.example/webhooks",
+        "FLAGSTORE_SERVE_BASE_URL": "https://serve.example/api",
     }
     yield Rig(aws, tmp_path, environ)
     for url in (queue, dlq):

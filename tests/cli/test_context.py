@@ -48,6 +48,9 @@ def test_stack_describes_the_deployment() -> None:
     function = found.require("FLAGSTORE_SYNC_FUNCTION")
     parts = (found.table, found.queue_url, found.dlq_url, function)
     assert parts == ("its TableName", "its QueueUrl", "its DlqUrl", "its SyncFunctionName")
+    assert found.serve_base_url == "its ServeBaseUrl"
+    stack["Outputs"] = [each for each in stack["Outputs"] if each["OutputKey"] != "ServeBaseUrl"]
+    assert deployment_from_stack("shop", formation).serve_base_url == ""
     stack["Outputs"] = []
     with pytest.raises(CommandError, match="not a flagstore stack"):
         deployment_from_stack("shop", formation)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pytest
 
     from simulators.launchdarkly import LaunchDarklySimulator
+    from simulators.unleash import UnleashSimulator
     from tests.cli.rig import Rig
 
 PAGE = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -45,28 +46,35 @@ def plain(text: str) -> str:
     return re.sub(r" +", " ", re.sub(r"\d+", "0", text)).strip()
 
 
-def prepare(title: str, provider: LaunchDarklySimulator) -> None:
-    """Make the change at the provider that an example shows."""
+def prepare(title: str, rig: Rig, provider: LaunchDarklySimulator, other: UnleashSimulator) -> None:
+    """Make the change at the provider that an example shows; clients need a source of Unleash."""
     if title == "diff":
         provider.set_flag("dark-mode", on=True)
         provider.set_flag("new-checkout")
     if title == "allow":
         for key in list(provider.flags())[20:]:
             provider.remove_flag(key)
+    if title.startswith("client"):
+        assert rig.add("prod", other).code == 0
 
 
 def test_every_example_shows_what_the_page_says(
-    rig: Rig, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
+    rig: Rig,
+    launchdarkly: LaunchDarklySimulator,
+    unleash: UnleashSimulator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One after the other on one deployment; numbers and digests differ."""
     monkeypatch.chdir(rig.folder)
     launchdarkly.set_flag("dark-mode", on=False)
     rig.file("key.txt", launchdarkly.sdk_key)
+    rig.file("token.txt", "default:production.0123456789abcdef")
     local = ("--base-url", launchdarkly.url, "--allow-http")
     known = {
         "https://webhooks.example/webhooks": (
             "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com/webhooks"
         ),
+        "https://serve.example": "https://f6g7h8i9j0.execute-api.eu-west-1.amazonaws.com",
         launchdarkly.url: "https://sdk.launchdarkly.com",
         rig.environ["FLAGSTORE_TABLE"]: "flagstore-Table-1A2B3C4D5E6F7",
         "the environment": "stack flagstore",
@@ -77,7 +85,7 @@ def test_every_example_shows_what_the_page_says(
     for example in examples():
         if example.title != title:
             title = example.title
-            prepare(title, launchdarkly)
+            prepare(title, rig, launchdarkly, unleash)
         tokens = [str(version.token) for version in rig.state().versions()]
         there = dict(zip(written, tokens, strict=False))  # the page's versions are others
         words = [there.get(word, word) for word in shlex.split(example.command, comments=True)]

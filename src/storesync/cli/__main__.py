@@ -1,6 +1,6 @@
 """Run the command line."""
 
-from storesync.cli import doctor, inspect, publish, sources  # noqa: F401 - they add their commands
+from storesync.cli import clients, doctor, inspect, publish, sources  # noqa: F401 - they add their commands
 from storesync.cli.app import storesync
 from storesync.telemetry import logger
 

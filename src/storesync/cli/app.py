@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 DEFAULT_STACK = "flagstore"
 STEP_S = 300.0
 """Deadline of one step: DynamoDB limits how fast a large set is written."""
+SERVE_BASE_URL = "FLAGSTORE_SERVE_BASE_URL"
 TABLE, PREFIX = "FLAGSTORE_TABLE", "FLAGSTORE_PARAMETER_PREFIX"
 """Every command needs these; if one is set, the environment describes the deployment."""
 SET_IT = "set it, or name the stack (--stack)"
@@ -219,6 +220,7 @@ class Deployment:
         self.queue_url = settings.queue_url
         self.dlq_url = environ.get("FLAGSTORE_DLQ_URL", "")
         self.webhook_base_url = environ.get("FLAGSTORE_WEBHOOK_BASE_URL", "")
+        self.serve_base_url = environ.get(SERVE_BASE_URL, "")
         self._environ = environ
 
     def require(self, variable: str) -> str:
@@ -251,6 +253,9 @@ def deployment_from_stack(stack: str, formation: Any) -> Deployment:  # noqa: AN
         message = f"stack {stack!r} is not a flagstore stack, or its deployment is incomplete"
         remedy = "check its events and run `sam deploy` again, or name another stack with --stack"
         raise CommandError(Exit.CONFIGURATION, message, remedy) from None
+    environ[SERVE_BASE_URL] = outputs.get(
+        "ServeBaseUrl", ""
+    )  # without ServeFunction, there is none
     return Deployment(f"stack {stack}", environ)
 
 
@@ -273,6 +278,11 @@ def storesync() -> None:
 @storesync.group()
 def source() -> None:
     """Add, list and remove sources."""
+
+
+@storesync.group()
+def client() -> None:
+    """Add, list and remove clients, which fetch flags from ServeFunction."""
 
 
 def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
@@ -315,7 +325,8 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
     return make
 
 
-def _source_name(text: str) -> str:
+def source_name(text: str) -> str:
+    """Return a name from the command line, if it may be one of a source or a client."""
     try:
         check_source(text)
     except reader_errors.ConfigurationError as error:
@@ -323,5 +334,19 @@ def _source_name(text: str) -> str:
     return text
 
 
-source_argument = click.argument("name", metavar="SOURCE", type=_source_name)
-sources_argument = click.argument("names", metavar="[SOURCE]...", type=_source_name, nargs=-1)
+def _secret(path: str) -> str:
+    """Read a secret from a file, since other users of the machine see command lines."""
+    try:
+        with click.open_file(path, encoding="utf-8") as file:
+            text = str(file.read()).strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if not text:
+        raise click.BadParameter(f"{path} is missing, empty or not a text file")
+    return text
+
+
+source_argument = click.argument("name", metavar="SOURCE", type=source_name)
+sources_argument = click.argument("names", metavar="[SOURCE]...", type=source_name, nargs=-1)
+SECRET: dict[str, Any] = {"type": _secret, "metavar": "FILE"}
+"""For options that take a secret: from a file, or from stdin."""

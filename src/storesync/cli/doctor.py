@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flagserve.access import parse
 from flagstore import keys
 from storesync import providers, rows
-from storesync.cli import parameters
+from storesync.cli import clients, parameters
 from storesync.cli.app import command, sources_argument, storesync
 from storesync.cli.inspect import depth, problems
 from storesync.cli.screen import Exit, to_error
@@ -37,13 +38,15 @@ def _finding(level: str, check: str, message: str, remedy: str = "") -> Finding:
 def doctor(operator: Operator, *, names: tuple[str, ...]) -> int:
     """Find problems and how to fix them.
 
-    Checks credentials, table, queues, parameters, keys and every published row. Changes nothing.
+    Checks credentials, table, queues, clients, parameters, keys and every published row. Changes
+    nothing.
     Exits with 10 if there is a problem.
     """
     deployment = [
         *_run("credentials", "SOURCE", _check_credentials, operator),
         *_run("table", "SOURCE", _check_table, operator),
         *_run("queue", "SOURCE", _check_queues, operator),
+        *_run("clients", "SOURCE", _check_clients, operator),
     ]
     sources = {name: _source(operator, name) for name in operator.names(names)}
     titled = {f"source {name}": findings for name, findings in sources.items()}
@@ -118,6 +121,18 @@ def _check_queues(operator: Operator) -> Iterator[Finding]:
             yield _finding(PROBLEM, "dead letters", message, remedy)
         else:
             yield _finding(OK, "dead letters", "0 waiting")
+
+
+def _check_clients(operator: Operator) -> Iterator[Finding]:
+    """Check the clients of ServeFunction, if there are any."""
+    for name, text in clients.read(operator).items():
+        yield from _run(f"client {name}", "SOURCE", _check_client, operator, name, text)
+
+
+def _check_client(operator: Operator, name: str, text: str) -> Iterator[Finding]:
+    key = parse(name, text)
+    clients.check_source_of(operator, key)
+    yield _finding(OK, f"client {name}", f"{key.kind} key of source {key.source}")
 
 
 # -- a source -------------------------------------------------------------------------------------

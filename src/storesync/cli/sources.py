@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storesync import providers
-from storesync.cli import parameters
-from storesync.cli.app import command, source, source_argument
+from storesync.cli import clients, parameters
+from storesync.cli.app import SECRET, command, source, source_argument
 from storesync.cli.parameters import AddOptions, SourceParameters, complete, compose
 from storesync.cli.screen import CommandError, Exit, table, to_error
 from storesync.cli.webhooks import Registrar, api_url, manual_steps, webhook_url
@@ -25,18 +25,6 @@ if TYPE_CHECKING:
     from storesync.model import Source
 
 
-def _secret(path: str) -> str:
-    """Read a secret from a file, since other users of the machine see command lines."""
-    try:
-        with click.open_file(path, encoding="utf-8") as file:
-            text = str(file.read()).strip()
-    except (OSError, UnicodeDecodeError):
-        text = ""
-    if not text:
-        raise click.BadParameter(f"{path} is missing, empty or not a text file")
-    return text
-
-
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
@@ -48,14 +36,13 @@ APPCONFIG_NOTE = (
     "a gradual deployment is not gradual here, and SyncFunction needs the stack's parameter "
     "AppConfigProfile: docs/configure.md"
 )
-_FILE: dict[str, Any] = {"type": _secret, "metavar": "FILE"}
 _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": True}
 
 
 @command(source, "add")
 @source_argument
 @click.option("--provider", type=click.Choice(providers.names()), help="Provider of the flags.")
-@click.option("--key-file", "key", help="File with the key or token; - is stdin.", **_FILE)
+@click.option("--key-file", "key", help="File with the key or token; - is stdin.", **SECRET)
 @click.option("--base-url", default="", metavar="URL", help="Provider's address, if not default.")
 @click.option("--option", "options", help="Option of the source: docs/configure.md.", **_PAIRS)
 @click.option("--webhook-option", "webhook_options", help="Option of its webhook.", **_PAIRS)
@@ -63,7 +50,7 @@ _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": Tr
 @click.option("--header", help="Header with the secret, for --method header.")
 @click.option("--new-secret", is_flag=True, help="Rotate the webhook's secret.")
 @click.option("--store", type=click.Choice(STORES), help="Where to publish; default: dynamodb.")
-@click.option("--store-url-file", "store_url", help="File with the URL of Redis.", **_FILE)
+@click.option("--store-url-file", "store_url", help="File with the URL of Redis.", **SECRET)
 @click.option("--rows/--no-rows", default=None, help="Also write a row per flag; default: yes.")
 @click.option("--rows-prefix", metavar="TEXT", help="Prefix of rows that SDKs are set to read.")
 @click.option("--adopt/--no-adopt", default=None, help="Replace another program's rows there.")
@@ -71,7 +58,7 @@ _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": Tr
 @click.option("--replace", is_flag=True, help="Change an existing source.")
 @click.option("--check/--no-check", default=True, help="Test the key first; default: yes.")
 @click.option("--register", is_flag=True, help="Create the webhook through the provider's API.")
-@click.option("--admin-token-file", "token", help="File with a token, for --register.", **_FILE)
+@click.option("--admin-token-file", "token", help="File with a token, for --register.", **SECRET)
 @click.option("--api-url", "api", metavar="URL", help="Address of that API.")
 def add(  # noqa: PLR0913 - its options
     operator: Operator,
@@ -242,6 +229,7 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
             remedy = "--forget deletes the parameters only, and leaves the store alone"
             raise CommandError(Exit.CONFIGURATION, str(error), remedy) from None
     purge = purge and made is not None
+    served = clients.of_source(operator, name)
     effect = "its flags and history are deleted" if purge else "its flags stay readable"
     operator.screen.confirm(f"remove source {name}? {effect}", yes=yes)
     parameters.remove(operator, name, "webhooks")
@@ -249,8 +237,9 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     if made is not None:
         token = mark_removed(name, operator.open(made), operator.clock, purge=purge)
     parameters.remove(operator, name, "sources", "credentials")
-    data = {"source": name, "tombstone": token, "purged": purge}
+    data = {"source": name, "tombstone": token, "purged": purge, "clients": served}
     lines = [f"source {name} is removed; {effect}" if made else f"parameters of {name} are deleted"]
     if made is None or providers.get(made.provider).needs_key:
         lines.append("next: delete its webhook at the provider, and revoke its key if it is unused")
+    lines += [f"next: `storesync client remove {each}`, which fetches its flags" for each in served]
     operator.screen.result(data, lines)
