@@ -172,10 +172,10 @@ call-counts: ## how many functions a sync and a read run (LIST=--list: which)
 # -- Running and building --------------------------------------------------------------------------
 
 .PHONY: run
-run: ## the whole application on this machine: no Docker, no AWS (STORE=redis PROVIDER=split KEEP=1)
-	@$(call install,$(RUN_ENVIRONMENTS))
+run: ## the whole application on this machine: no Docker, no AWS (STORE=redis PROVIDER=split SERVE=1 KEEP=1)
+	@$(call install,$(RUN_ENVIRONMENTS) $(if $(SERVE),.venv-sdks))
 	@.venv/bin/python -m local.run $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER)) \
-	  $(if $(STORE),--store=$(STORE))
+	  $(if $(STORE),--store=$(STORE)) $(if $(SERVE),--serve)
 
 .PHONY: invoke
 invoke: .venv/.ready ## run both functions on a sample: no Docker, no AWS (EVENT=events/schedule.json)

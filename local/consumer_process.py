@@ -40,13 +40,28 @@ class ConsumerError(RuntimeError):
 
 
 class Consumer:
-    """A context manager that prepares layer and credentials; ``start`` starts the process."""
+    """A context manager that prepares layer and credentials; ``start`` starts the process.
+
+    Attributes:
+        command: what ``start`` runs, before the flags.
+        equipment: what the process has, as shown.
+        freshness: when it sees a change, as shown.
+        by_hand: what else can be tried, as shown; empty for nothing.
+
+    """
+
+    # -S: no site-packages. -P: no folder of this repository.
+    command: Sequence[str | Path] = (sys.executable, "-SP", SCRIPT)
+    freshness = "It checks for changes every 0.5 s here; the default is 30 s."
+    by_hand = ""
 
     def __init__(self, stand_in: StandIn, deployed: Deployed, store: Store, source: str) -> None:
         self._stand_in = stand_in
         self._deployed = deployed
         self._store = store
         self._source = source
+        access = "the URL of Redis" if store.redis_url else "FlagReaderPolicy"
+        self.equipment = f"only the deployed layer and {access}"
         self._environment: dict[str, str] = {}
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._output: list[str] = []
@@ -55,14 +70,7 @@ class Consumer:
     def __enter__(self) -> Self:
         home = tempfile.TemporaryDirectory(prefix="flagstore-consumer-")
         folder = self._exit.enter_context(home)
-        with zipfile.ZipFile(io.BytesIO(self._layer())) as layer:
-            layer.extractall(folder)
-        self._environment = {
-            **self._access(),
-            "PATH": os.defpath,
-            "PYTHONPATH": str(Path(folder, "python")),
-            "FLAGSTORE_SOURCE": self._source,
-        }
+        self._environment = {"PATH": os.defpath, **self._variables(folder)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,8 +79,7 @@ class Consumer:
     def start(self, flags: Sequence[str]) -> None:
         """Start the process, which prints these flags."""
         process = subprocess.Popen(  # noqa: S603 - no shell
-            # -S: no site-packages. -P: no folder of this repository.
-            [sys.executable, "-SP", SCRIPT, *flags],
+            [*self.command, *flags],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -112,6 +119,13 @@ class Consumer:
                 self._output.append(line.rstrip())
                 self._lines.put(line.rstrip())
         self._lines.put(None)
+
+    def _variables(self, folder: str) -> dict[str, str]:
+        """Return the process's variables, with what they name in the folder."""
+        with zipfile.ZipFile(io.BytesIO(self._layer())) as layer:
+            layer.extractall(folder)
+        modules = str(Path(folder, "python"))
+        return {**self._access(), "PYTHONPATH": modules, "FLAGSTORE_SOURCE": self._source}
 
     def _layer(self) -> bytes:
         """Download the deployed layer."""

@@ -24,10 +24,11 @@ from local.certificates import client_context
 from local.consumer_process import Consumer
 from local.deploy import build, connect, function_log, is_built, sam_deploy
 from local.providers import FLAG, OTHER_FLAGS, PROVIDERS, TOGGLE, Store
+from local.served_consumer import ServedConsumer
 from local.stand_in import REPOSITORY, StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from local.deploy import Deployed
     from local.providers import Provider
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 SOURCE = "prod"
 PARAMETER_PREFIX = "/flagstore"
 STORES = ("dynamodb", "redis")
+SERVED = "unleash"
+"""The provider whose API ServeFunction speaks."""
 LOG = REPOSITORY / ".aws-sam" / "run.log"
 SHOWN_LINES = 12
 SHOWN_FLAGS = 4
@@ -42,7 +45,8 @@ WIDTH = 72
 CONSUMER_WITHIN_S = 10.0
 CONSUMER_LINES = 3
 SYNC_WITHIN_S = 30.0
-SEEN_WITHIN_S = 30.0
+SEEN_WITHIN_S = 60.0
+"""ServeFunction may have looked just before the change."""
 POLL_S = 0.05
 # In a burst, checks of one source start at least 1 s apart; the time of a single one is shown here.
 PAUSE_S = 1.2
@@ -60,10 +64,14 @@ def main() -> int:
     """Run the demonstration; with ``--keep``, stay until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="stay until Ctrl-C")
-    parser.add_argument("--provider", default="launchdarkly")
+    parser.add_argument("--serve", action="store_true", help="read through ServeFunction")
+    parser.add_argument("--provider")
     parser.add_argument("--store", default="dynamodb")
     arguments = parser.parse_args()
+    arguments.provider = arguments.provider or (SERVED if arguments.serve else "launchdarkly")
     problem = ""
+    if arguments.serve and (arguments.provider, arguments.store) != (SERVED, "dynamodb"):
+        problem = "SERVE=1 shows Unleash's flags in DynamoDB: omit PROVIDER and STORE"
     for kind, known in (("provider", sorted(PROVIDERS)), ("store", STORES)):
         if (name := getattr(arguments, kind)) not in known:
             problem = f"no {kind} {name!r}: use one of {', '.join(known)}"
@@ -77,7 +85,8 @@ def main() -> int:
         return WRONG_USAGE
     processes.exit_on_signals()
     try:
-        _run(PROVIDERS[arguments.provider](), arguments.store, keep=arguments.keep)
+        provider = PROVIDERS[arguments.provider]()
+        _run(provider, arguments.store, keep=arguments.keep, serve=arguments.serve)
     except KeyboardInterrupt:
         say("\nstopped")
         return 0 if arguments.keep else INTERRUPTED
@@ -86,13 +95,13 @@ def main() -> int:
     return 0
 
 
-def _run(provider: Provider, store_name: str, *, keep: bool) -> None:
+def _run(provider: Provider, store_name: str, *, keep: bool, serve: bool) -> None:
     begun = time.monotonic()
     ca = trustme.CA()
     say(f"flagstore with a simulated {provider.title}: no Docker, no AWS account, no root")
     title("Deploying")
     with _store(store_name, ca) as store, _stand_in(ca) as stand_in:
-        deployed = _deploy(stand_in)
+        deployed = _deploy(stand_in, {"ServeFlags": "true"} if serve else {})
         with provider.server:
             demo = Demo(
                 stand_in=stand_in,
@@ -136,14 +145,14 @@ def _stand_in(ca: trustme.CA) -> Iterator[StandIn]:
             raise
 
 
-def _deploy(stand_in: StandIn) -> Deployed:
+def _deploy(stand_in: StandIn, parameters: Mapping[str, str]) -> Deployed:
     if is_built(REPOSITORY):
         say("sam build: nothing changed since the last one")
     else:
         with step("sam build"):
             build(REPOSITORY)
     with step("sam deploy of template.yaml"):
-        sam_deploy(REPOSITORY, stand_in, parameters={})
+        sam_deploy(REPOSITORY, stand_in, parameters=parameters)
     with step("repairs of the emulator's gaps (docs/local.md)"):
         return connect(stand_in)
 
@@ -230,10 +239,11 @@ class Demo:
 
     def read(self, begun: float, *, keep: bool) -> None:
         """Start a consumer, change a flag, and wait until the consumer shows it."""
-        access = "the URL of Redis" if self.store.redis_url else "FlagReaderPolicy"
-        title(f"A consumer: another process, with only the deployed layer and {access}")
+        kind = ServedConsumer if self.deployed.serve_base_url else Consumer
+        prepared = kind(self.stand_in, self.deployed, self.store, SOURCE)
+        title(f"A consumer: another process, with {prepared.equipment}")
         others = sorted(key for key in self.provider.server.flags() if key != FLAG)
-        with Consumer(self.stand_in, self.deployed, self.store, SOURCE) as consumer:
+        with prepared as consumer:
             with step("from the start of the process to the flags"):
                 consumer.start([FLAG, *others[: SHOWN_FLAGS - 1]])
                 lines = [consumer.line(CONSUMER_WITHIN_S) for _ in range(CONSUMER_LINES)]
@@ -241,7 +251,7 @@ class Demo:
             self._change(consumer)
             title(f"All of it worked, in {time.monotonic() - begun:.1f} s.")
             if keep:
-                self._explain()
+                self._explain(consumer)
                 while True:
                     say(f"consumer | {consumer.line(None)}")
 
@@ -255,9 +265,9 @@ class Demo:
             self._expect(line.startswith(f"{FLAG}: on"), f"the consumer printed {line!r}")
             self._log_entries()
         say(f"consumer | {line}")
-        say("It checks for changes every 0.5 s here; the default is 30 s.")
+        say(consumer.freshness)
 
-    def _explain(self) -> None:
+    def _explain(self, consumer: Consumer) -> None:
         """Print what can be tried while the demonstration stays."""
         aws = self.stand_in
         title("Try it; the consumer shows every change")
@@ -275,7 +285,7 @@ class Demo:
             """'{"schedule": true}' /dev/stdout\n"""
             f"The same without TLS: AWS_ENDPOINT_URL={aws.plain_endpoint}\n"
             f"List what is published in {self.store.title}:\n{self._list_command()}\n"
-            f"Read a flag with your own code:\n{self._read_command()}"
+            f"Read a flag with your own code:\n{self._read_command()}{consumer.by_hand}"
         )
         title("Ctrl-C ends it and leaves nothing behind.")
 
