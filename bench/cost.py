@@ -6,6 +6,7 @@ the lines, and its table of costs is what this computes.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ METRIC = 0.30
 ALARM = 0.10
 DASHBOARD = 3.00
 LOGS_GB = 0.50
+INTERNET_GB = 0.09
+"""Sent from AWS to the internet, the first 10 TB of a month."""
 FARGATE_VCPU_H = 0.04048
 FARGATE_GB_H = 0.004445
 APPCONFIG_CALL = 0.2e-6
@@ -49,6 +52,12 @@ SYNC_LOG_BYTES = 2_000
 """Of one check: a line, its metrics, and Lambda's own three lines."""
 WEBHOOK_LOG_BYTES = 2_000
 """Of one webhook: metrics, Lambda's own lines, and the API's access log."""
+SERVE_GB = 0.25
+"""ServeFunction's memory."""
+SERVE_LOG_BYTES = 1_000
+"""Of one request: Lambda's own three lines, and the API's access log."""
+SERVE_HEADER_BYTES = 500
+"""Of one response, TLS included."""
 CHECK_METRICS = 8
 """Metrics of a source that every check writes."""
 CHANGE_METRICS = 7
@@ -192,6 +201,17 @@ def flood(rate: float) -> Flood:
     requests = rate * MONTH_S
     call = HTTP_API_CALL + LAMBDA_CALL + WEBHOOK_GB_S * LAMBDA_GB_S
     return Flood(requests, requests * call, requests * WEBHOOK_LOG_BYTES / 1e9 * LOGS_GB)
+
+
+def served(requests: float, ms: float, sent: float) -> dict[str, float]:
+    """Return the cost of requests to ServeFunction, of so many milliseconds and bytes each."""
+    seconds = ceil(ms) / 1_000
+    return {
+        "HTTP API": requests * HTTP_API_CALL,
+        "Lambda": requests * (LAMBDA_CALL + seconds * SERVE_GB * LAMBDA_GB_S),
+        "CloudWatch: logs": requests * SERVE_LOG_BYTES / 1e9 * LOGS_GB,
+        "transfer": requests * (sent + SERVE_HEADER_BYTES) / 1e9 * INTERNET_GB,
+    }
 
 
 def reloads(load: Load, knobs: Knobs = DEFAULTS) -> float:

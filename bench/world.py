@@ -110,14 +110,15 @@ def _done(report: Any) -> None:
 
 
 def ours(folder: Path, *, root: str = "") -> Path:
-    """Copy flagstore as the layer ships it, compiled.
+    """Copy flagstore as the layer ships it, and what ServeFunction has beside it, compiled.
 
     A *root* takes the place of the first of Amazon's, which are the only ones that a reader trusts
     without reading the system's store.
     """
     copy = folder / "ours"
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(REPOSITORY / "src" / "flagstore", copy / "flagstore", ignore=ignored)
+    for package in ("flagstore", "flagserve"):
+        shutil.copytree(REPOSITORY / "src" / package, copy / package, ignore=ignored)
     if root:
         module = copy / ROOTS
         _, end, others = module.read_text(encoding="ascii").partition("END CERTIFICATE-----\n")
