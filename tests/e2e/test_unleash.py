@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import requests
 import trustme
 
 from flagstore.clients import Client
@@ -16,8 +18,11 @@ from flagstore.stores import network
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport
 from local.deploy import Deployed, deploy, function_log
 from local.stand_in import REPOSITORY, StandIn
+from sdks.processes import PYTHON, needs_python, output
 from storesync.cli.webhooks import UNLEASH_EVENTS, Registrar
 from storesync.model import Secret, WebhookConfig
+from tests.build.tooling import run
+from tests.docs.pages import blocks
 
 from . import unleash_server
 from .deployments import needs_stand_in, wait_for
@@ -25,6 +30,7 @@ from .unleash_server import Json, UnleashServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from flagstore.snapshot import Snapshot
 
@@ -36,7 +42,7 @@ SOURCE = "unleash"
 SECRET = "only-for-this-test"
 AUTHORIZATION = f"Bearer {SECRET}"
 # What arrives is to be a webhook's doing, not a later check's that an earlier webhook left.
-PARAMETERS = {"FollowUpSyncSeconds": "0"}
+PARAMETERS = {"FollowUpSyncSeconds": "0", "ServeFlags": "true"}
 ALONE_S = 1.1
 """After a pause as long as this, a sync request waits for no earlier one's check."""
 TTL_S = 0.05
@@ -284,6 +290,106 @@ def test_server_knows_every_registered_event() -> None:
         pytest.skip("the npm package unleash-server is not installed; run `make setup-e2e`")
     known = names.read_text()
     assert [event for event in UNLEASH_EVENTS if f"'{event}'" not in known] == []
+
+
+SDK = """
+import json, logging, sys, time
+from UnleashClient import UnleashClient
+logging.basicConfig(stream=sys.stdout)  # refused metrics are warnings
+url, token, folder = sys.argv[1:]
+client = UnleashClient(
+    url, "shop", custom_headers={"Authorization": token}, cache_directory=folder, metrics_interval=1
+)
+client.initialize_client()
+names = sorted(client.feature_definitions())
+contexts = [{"userId": str(number), "properties": {"plan": "pro"}} for number in range(50)]
+print(json.dumps([[name, client.is_enabled(name, each)] for name in names for each in contexts]))
+time.sleep(2)  # metrics are sent
+client.destroy()
+"""
+
+
+def test_steps_of_the_edge_page(chain: Chain, tmp_path: Path) -> None:
+    """The commands of docs/unleash-edge.md, with the server in Edge's place; then URLs change."""
+    needs_python()
+    server, aws = chain.server, chain.aws
+    segment = server.put_segment("half", [plan("pro")])
+    for name in ("new-checkout", "banner-top", "not-listed"):
+        server.create_flag(name)
+        path = f"{name}/environments/production/strategies"
+        server.change_flag("POST", path, rollout(50, segments=[segment]))
+        server.switch(name, "on", "production")
+    backend, frontend = server.backend_token("production"), server.frontend_token("production")
+    secrets = {"token": backend, "backend": backend, "frontend": frontend}
+    for name, secret in {**secrets, "admin": server.admin_token}.items():
+        (tmp_path / f"{name}.txt").write_text(secret)
+    assert take_steps(chain, tmp_path).endswith("\nno difference\n")
+    urls = (f"{server.url}/api", chain.deployed.serve_base_url)
+    trust = {"REQUESTS_CA_BUNDLE": str(aws.ca_bundle)}
+    before, after = (
+        output([PYTHON, "-I", "-c", SDK, url, backend, str(tmp_path)], trust) for url in urls
+    )
+    assert before == after
+    assert all(f'["new-checkout", {value}]' in after for value in ("true", "false"))
+    for number in range(50):
+        query = f"/frontend?userId={number}&properties[plan]=pro"
+        theirs, ours = (ask(aws, url + query, frontend)["toggles"] for url in urls)
+        listed = [toggle for toggle in theirs if toggle["name"] != "not-listed"]
+        assert sorted(ours, key=str) == sorted(listed, key=str)
+    theirs, ours = (report(aws, url, backend, frontend) for url in urls)
+    assert theirs == ours == [202, 202, 200, 200]
+
+
+def take_steps(chain: Chain, folder: Path) -> str:
+    """Run the page's commands, and return what they print."""
+    deployed, url = chain.deployed, chain.server.url
+    environment = {
+        **chain.aws.child_environment({"PATH": os.environ["PATH"]}),
+        "CURL_CA_BUNDLE": str(chain.aws.ca_bundle),
+        "FLAGSTORE_TABLE": deployed.table,
+        "FLAGSTORE_PARAMETER_PREFIX": "/flagstore",
+        "FLAGSTORE_WEBHOOK_BASE_URL": deployed.webhook_base_url,
+        "FLAGSTORE_SERVE_BASE_URL": deployed.serve_base_url,
+        "SERVE_BASE_URL": deployed.serve_base_url,
+        "EDGE_URL": url,
+    }
+    steps = [
+        each.text for each in blocks("docs/unleash-edge.md") if each.mark and each.mark["test"]
+    ]
+    command = f'storesync() {{ "{REPOSITORY}/tools/storesync" "$@"; }}'
+    script = "\n".join([command, *steps]).replace(
+        "https://unleash.example.com", f"{url} --allow-http"
+    )
+    return run("/bin/bash", "-euc", script, cwd=folder, environment=environment).stdout
+
+
+def report(aws: StandIn, url: str, backend: str, frontend: str) -> list[int]:
+    """Send what SDKs of servers and front ends report, and return the statuses."""
+    begun, ended = "2026-11-29T00:00:00Z", "2026-11-29T00:01:00Z"
+    who = {"appName": "shop", "instanceId": "1", "started": begun, "interval": 60_000}
+    toggles = {"new-checkout": {"yes": 1, "no": 0, "variants": {}}}
+    return [
+        requests.post(
+            f"{url}/{path}/{kind}",
+            json={**who, "strategies": []} if kind == "register" else {**who, "bucket": bucket},
+            headers={"Authorization": token},
+            verify=str(aws.ca_bundle),
+            timeout=10,
+        ).status_code
+        for path, token in (("client", backend), ("frontend/client", frontend))
+        for kind, bucket in (
+            ("register", None),
+            ("metrics", {"start": begun, "stop": ended, "toggles": toggles}),
+        )
+    ]
+
+
+def ask(aws: StandIn, url: str, token: str) -> Json:
+    """Fetch what a page of shop.example fetches."""
+    headers = {"Authorization": token, "Origin": "https://shop.example"}
+    response = requests.get(url, headers=headers, verify=str(aws.ca_bundle), timeout=10)
+    response.raise_for_status()
+    return dict(response.json())
 
 
 def test_no_errors_or_dead_letters(chain: Chain) -> None:

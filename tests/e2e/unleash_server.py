@@ -156,6 +156,10 @@ class UnleashServer:
         """Return the token with which a server-side SDK reads all projects of *environment*."""
         return f"*:{environment}.{self._secret}"
 
+    def frontend_token(self, environment: str) -> str:
+        """Return the token with which front ends read all projects of *environment*."""
+        return f"*:{environment}.{self._secret[::-1]}"
+
     def features(self) -> Json:
         """Return what SDKs of the environment ``development`` are served."""
         token = self.backend_token("development")
@@ -264,4 +268,5 @@ class UnleashServer:
             "DATABASE_SSL": "false",
             "INIT_ADMIN_API_TOKENS": self.admin_token,
             "INIT_BACKEND_API_TOKENS": ",".join(map(self.backend_token, ENVIRONMENTS)),
+            "INIT_FRONTEND_API_TOKENS": ",".join(map(self.frontend_token, ENVIRONMENTS)),
         }
