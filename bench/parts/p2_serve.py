@@ -20,33 +20,24 @@ if TYPE_CHECKING:
 FLAGS = 500
 MEMORY = 256
 """Of ServeFunction, in MB."""
-SERVER, BROWSER = "a-secret-of-a-server", "a-secret-of-a-browser"
-PREFIX = "/bench"
-CLIENTS = {
-    "server": {"source": "prod", "kind": "server", "secrets": [SERVER]},
-    "browser": {
-        "source": "prod",
-        "kind": "browser",
-        "secrets": [BROWSER],
-        "origins": ["*"],
-        "flags": ["*"],
-    },
-}
-MOST_INIT = 1.3
+SECRET = "the-secret-of-a-client"  # noqa: S105 - invented
+SERVER, BROWSER, PLAIN = "server", "browser", "flagstore alone"
+ROUTES = {SERVER: "GET /api/client/features", BROWSER: "GET /api/frontend"}
+LISTS = {SERVER: {}, BROWSER: {"origins": ["*"], "flags": ["*"]}}
+WORK = {SERVER: "all flags for a server's SDK", BROWSER: "all flags' values for a browser"}
+MOST_INIT = {SERVER: 1.3}
+"""For a browser, all flags are evaluated: shown."""
 EDGE = "Unleash Edge, published for 350 flags"
-EDGE_A_SECOND = {"features": 3_236, "frontend": 6_900}
+EDGE_A_SECOND = {SERVER: 3_236, BROWSER: 6_900}
 """Requests a second of one CPU."""
 NOTE = (
     "Edge: CPU per request at 3,236 and 6,900 requests per second and CPU, which are "
     "[its own figures](https://github.com/Unleash/unleash-edge/blob/main/docs/benchmarking.md), on "
-    "other hardware and with its HTTP server. ServeFunction: the handler alone. API Gateway speaks "
-    "HTTP and TLS, and Lambda's runtime comes on top."
+    "other hardware and with its HTTP server. ServeFunction: the handler alone, with gzip. API "
+    "Gateway speaks HTTP and TLS, and Lambda's runtime comes on top. Its INIT also prepares a "
+    "response for each key."
 )
-WORK = {
-    "features": ("all flags for a server's SDK, gzip", 200),
-    "304": ("the same, unchanged", 304),
-    "frontend": ("the values of all flags for a context, gzip", 200),
-}
+OK, NOT_MODIFIED = 200, 304
 
 
 def measure(dose: Dose) -> Part:
@@ -54,51 +45,57 @@ def measure(dose: Dose) -> Part:
     part = Part(f"ServeFunction, {FLAGS} flags of Unleash, {MEMORY} MB")
     quota = nullcontext() if shares.settable() else shares.share(MEMORY)
     with tempfile.TemporaryDirectory() as folder, phased.over_tls(folder) as tls, quota as share:
-        served, plain = _cases(tls)
-        runs: dict[str, list[Run]] = {served.name: [], plain.name: []}
+        cases = _cases(tls)
+        runs: dict[str, list[Run]] = {case.name: [] for case in cases}
         for number in range(dose.rounds + 1):
-            for case in turned([served, plain], number):
-                run = phased.run(case, share, requests=2 if case is served else 1)
+            for case in turned(cases, number):
+                run = phased.run(case, share, requests=1 if case.name == PLAIN else 2)
                 runs[case.name] += [run] if number else []
-    _responses(part, runs[served.name])
-    _cold(part, runs[served.name], runs[plain.name])
+    for kind in ROUTES:
+        _responses(part, kind, runs[kind])
+    for kind in ROUTES:
+        _cold(part, kind, runs[kind], runs[PLAIN])
     part.notes += [NOTE, *phased.skipped()]
     return part
 
 
-def _cases(tls: OverTls) -> tuple[Case, Case]:
+def _cases(tls: OverTls) -> list[Case]:
     table, flag = world.publish(tls.aws, "unleash", FLAGS)
-    for name, client in CLIENTS.items():
+    shared = {**tls.environment, "FLAGSTORE_TABLE": table}
+    cases = [Case(PLAIN, "ours.py", tls.ours, shared, ("enabled", flag, "60"))]
+    for kind, route in ROUTES.items():
+        client = {"source": "prod", "kind": kind, "secrets": [SECRET], **LISTS[kind]}
+        prefix = f"/bench/{kind}"
         tls.aws.client("ssm").put_parameter(
-            Name=f"{PREFIX}/clients/{name}", Value=json.dumps(client), Type="SecureString"
+            Name=f"{prefix}/clients/{kind}", Value=json.dumps(client), Type="SecureString"
         )
-    shared = {**tls.environment, "FLAGSTORE_TABLE": table, "FLAGSTORE_PARAMETER_PREFIX": PREFIX}
-    return (
-        Case("ServeFunction", "served.py", tls.ours, shared, (SERVER, BROWSER)),
-        Case("flagstore", "ours.py", tls.ours, shared, ("enabled", flag, "60")),
-    )
+        environment = {**shared, "FLAGSTORE_PARAMETER_PREFIX": prefix}
+        cases.append(Case(kind, "served.py", tls.ours, environment, (route, SECRET)))
+    return cases
 
 
-def _responses(part: Part, runs: list[Run]) -> None:
+def _responses(part: Part, kind: str, runs: list[Run]) -> None:
     found: list[dict[str, Any]] = [json.loads(run.requests[1].value) for run in runs]
-    for kind, (work, status) in WORK.items():
-        assert {one[kind]["status"] for one in found} == {status}
-        peer = kind in EDGE_A_SECOND
+    for name, status, what in (
+        ("new", OK, WORK[kind]),
+        ("unchanged", NOT_MODIFIED, f"{WORK[kind]}, unchanged"),
+    ):
+        assert {one[name]["status"] for one in found} == {status}
+        is_shown = name == "new"
         part.counted(
-            f"CPU: {work}",
-            EDGE if peer else "",
-            spread([one[kind]["cpu"] for one in found], "ms"),
-            f"{1000 / EDGE_A_SECOND[kind]:.2f} ms" if peer else "",
+            f"CPU: {what}",
+            EDGE if is_shown else "",
+            spread([one[name]["cpu"] for one in found], "ms"),
+            f"{1000 / EDGE_A_SECOND[kind]:.2f} ms" if is_shown else "",
         )
-        times = [one[kind]["ms"] for one in found]
-        part.counted(f"time: {work}", "", spread(times, "ms"))
-        sent = found[0][kind]["bytes"]
+        times, sent = [one[name]["ms"] for one in found], found[0][name]["bytes"]
         dollars = sum(cost.served(1e6, statistics.median(times), sent).values())
-        part.counted(f"a million: {work}", "", f"${dollars:.2f}, {sent:,} B each")
+        text = f"{spread(times, 'ms')}; ${dollars:.2f} a million, with {sent:,} B each"
+        part.counted(f"time: {what}", "", text)
 
 
-def _cold(part: Part, served: list[Run], plain: list[Run]) -> None:
+def _cold(part: Part, kind: str, served: list[Run], plain: list[Run]) -> None:
     inits = [[run.init_ms for run in runs] for runs in (served, plain)]
-    part.timed("INIT, whole core", "flagstore alone", *inits, most=MOST_INIT)
+    part.timed(f"INIT for a {kind}, whole core", PLAIN, *inits, most=MOST_INIT.get(kind))
     wholes = [[run.init_ms + run.requests[0].ms for run in runs] for runs in (served, plain)]
-    part.timed(f"INIT and first response, {MEMORY} MB", "flagstore alone, first flag", *wholes)
+    part.timed(f"INIT and first response to a {kind}", f"{PLAIN}, first flag", *wholes)

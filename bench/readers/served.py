@@ -1,6 +1,6 @@
 """Responds to requests as ServeFunction: a first one, then many of each kind for their CPU time.
 
-Told on the command line: the secrets of a server's and a browser's key.
+Told on the command line: the route, and the secret of a client that may use it.
 """
 
 import phases  # isort: skip - begins to count
@@ -14,63 +14,47 @@ from flagserve.function import handler
 
 REQUESTS = 100
 
-
-def event(route: str, secret: str, **headers: str) -> dict:
-    """Return a request as an HTTP API hands it to a function."""
-    return {
-        "version": "2.0",
-        "routeKey": route,
-        "rawPath": route.split()[1],
-        "rawQueryString": "userId=ada&properties[plan]=team&properties[country]=DE",
-        "headers": {"authorization": secret, "unleash-client-spec": "5.2.0", **headers},
-        "requestContext": {"http": {"sourceIp": "192.0.2.1"}},
-        "isBase64Encoded": False,
-    }
-
-
-server, browser = sys.argv[1:]
-gzip = {"accept-encoding": "gzip"}
-features = event("GET /api/client/features", server, **gzip)
-events = {"features": features, "frontend": event("GET /api/frontend", browser, **gzip)}
-
-
-def body(response: dict) -> bytes:
-    """Return the body that API Gateway sends."""
-    text = response.get("body", "").encode()
-    return base64.b64decode(text) if response.get("isBase64Encoded") else text
-
-
-def first() -> str:
-    """Respond to the first request; returns its status."""
-    response = handler(features, None)
-    events["304"] = {
-        **features,
-        "headers": {**features["headers"], "if-none-match": response["headers"]["etag"]},
-    }
-    return response["statusCode"]
-
-
-def many() -> str:
-    """Respond to many; returns JSON: kind to status, bytes, CPU ms and ms of a request."""
-    found = {}
-    for kind, given in events.items():
-        response = handler(given, None)
-        begun, cpu = time.perf_counter(), time.process_time()
-        for _ in range(REQUESTS):
-            handler(given, None)
-        cpu, took = time.process_time() - cpu, time.perf_counter() - begun
-        found[kind] = {
-            "status": response["statusCode"],
-            "bytes": len(body(response)),
-            "cpu": 1000 * cpu / REQUESTS,
-            "ms": 1000 * took / REQUESTS,
-        }
-    return json.dumps(found)
+route, secret = sys.argv[1:]
+headers = {
+    "authorization": secret,
+    "unleash-client-spec": "5.2.0",
+    "accept-encoding": "gzip",
+}
+event = {
+    "version": "2.0",
+    "routeKey": route,
+    "rawQueryString": "userId=ada&properties[plan]=team&properties[country]=DE",
+    "headers": headers,
+    "requestContext": {"http": {"sourceIp": "192.0.2.1"}},
+    "isBase64Encoded": False,
+}
+etags: list[str] = []
 
 
 def respond() -> str:
-    """Respond to the next line."""
-    return many() if "304" in events else first()
+    """Respond to the first request, and return its status; then to many, and return figures."""
+    if etags:
+        again = {**event, "headers": {**headers, "if-none-match": etags[0]}}
+        return json.dumps({"new": figures(event), "unchanged": figures(again)})
+    response = handler(event, None)
+    etags.append(response["headers"]["etag"])
+    return response["statusCode"]
+
+
+def figures(given: dict) -> dict:
+    """Return status, bytes, CPU ms and ms of a request."""
+    response = handler(given, None)
+    text = response.get("body", "").encode()
+    begun, cpu = time.perf_counter(), time.process_time()
+    for _ in range(REQUESTS):
+        handler(given, None)
+    cpu, took = time.process_time() - cpu, time.perf_counter() - begun
+    return {
+        "status": response["statusCode"],
+        "bytes": len(base64.b64decode(text) if response.get("isBase64Encoded") else text),
+        "cpu": 1000 * cpu / REQUESTS,
+        "ms": 1000 * took / REQUESTS,
+    }
 
 
 phases.serve(respond)
