@@ -130,9 +130,9 @@ format: .venv/.ready ## write the code the way that ruff wants it
 	.venv/bin/ruff format
 
 .PHONY: e2e-unleash
-e2e-unleash: ## from a real Unleash server to a flag that is read back: some two minutes
+e2e-unleash: ## from a real Unleash server to a flag that is read back, or served: some three minutes
 	@$(call install,$(ENVIRONMENTS))
-	.venv/bin/pytest -m campaign tests/e2e/test_unleash.py
+	.venv/bin/pytest -m campaign tests/e2e/test_unleash.py tests/e2e/test_serve.py
 
 .PHONY: e2e-deploy
 e2e-deploy: ## deploy, update, roll back, publish, tools/smoke, on the stand-in for AWS: some three minutes

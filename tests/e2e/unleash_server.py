@@ -116,7 +116,7 @@ def _run(program: Path, *arguments: str, **options: Any) -> None:
 class UnleashServer:
     """A context manager around a fresh server; *ca_file*: authorities that its webhooks trust."""
 
-    def __init__(self, *, ca_file: Path) -> None:
+    def __init__(self, *, ca_file: Path | None = None) -> None:
         self._ca_file = ca_file
         self._secret = secrets.token_hex(28)
         self.admin_token = f"*:*.{self._secret}"
@@ -171,9 +171,9 @@ class UnleashServer:
 
     # The admin API; flags are in the project `default`.
 
-    def create_flag(self, name: str) -> None:
+    def create_flag(self, name: str, **fields: Any) -> None:
         """Create a flag, off everywhere."""
-        self._admin("POST", _FEATURES, {"name": name, "type": "release"})
+        self._admin("POST", _FEATURES, {"name": name, "type": "release", **fields})
 
     def change_flag(self, method: str, path: str, body: Json | None = None) -> Any:
         """Call the admin API about a flag; *path* begins with its name."""
@@ -251,7 +251,6 @@ class UnleashServer:
     def _make_environment(self, port: int, database_port: int, password: str) -> dict[str, str]:
         # Built from nothing: DATABASE_URL or UNLEASH_... of a developer's shell must not leak in.
         return {
-            "NODE_EXTRA_CA_CERTS": str(self._ca_file),
             "PATH": os.environ.get("PATH", os.defpath),
             "TZ": "UTC",
             "LOG_LEVEL": "warn",
@@ -269,4 +268,5 @@ class UnleashServer:
             "INIT_ADMIN_API_TOKENS": self.admin_token,
             "INIT_BACKEND_API_TOKENS": ",".join(map(self.backend_token, ENVIRONMENTS)),
             "INIT_FRONTEND_API_TOKENS": ",".join(map(self.frontend_token, ENVIRONMENTS)),
+            **({"NODE_EXTRA_CA_CERTS": str(self._ca_file)} if self._ca_file else {}),
         }

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagserve.access import ClientKeys
-from flagserve.app import PREFLIGHTS, ROUTES, App
+from flagserve.app import PREFLIGHTS, ROUTES
 from fuzz.test_webhooks import DOSE, ODD, WHOLE, mutated, text_like
-from simulators.reader_rig import Rig
+from simulators.serving import Serving
 from simulators.unleash_flags import new_flag
 
 if TYPE_CHECKING:
@@ -43,14 +42,11 @@ QUERY = "userId=ada&sessionId=1&properties%5Bplan%5D=pro&project=default&namePre
 ROUTE_KEYS = [*ROUTES, *sorted(PREFLIGHTS)]
 
 
-def served() -> tuple[App, Rig, list[str]]:
+def served() -> Serving:
     strategy = new_flag(SHOWN)["strategies"][0] | {"title": RULE, "segments": [1]}
     flags = {name: {**new_flag(name), "strategies": [strategy]} for name in (SHOWN, HIDDEN)}
-    rig, log = Rig(provider="unleash"), list[str]()
-    rig.publish(flags, segments={"1": {"id": 1, "name": RULE, "constraints": []}})
-    parameters = {name: json.dumps(value) for name, value in KEYS.items()}
-    keys = ClientKeys(lambda _: parameters, log.append, rig.mono.monotonic)
-    return App(keys, lambda _: rig.client, log.append), rig, log
+    segments = {"1": {"id": 1, "name": RULE, "constraints": []}}
+    return Serving(flags, segments, keys=KEYS)
 
 
 def request(chance: random.Random) -> dict[str, Any]:
@@ -98,14 +94,14 @@ def text_of(response: Mapping[str, Any]) -> str:
 )
 def test_forged_requests_get_nothing(count: int) -> None:
     """No 5xx; a flag only with a key, a rule only with a server's, and no read without any."""
-    app, rig, log = served()
+    serving = served()
     chance, answered = random.Random(23), Counter[tuple[str, int]]()
     for _ in range(count):
         event = mutated(request(chance), chance)
         if chance.random() < 0.1:
             event["rawQueryString"] = chance.choice(ODD)
-        rig.calls()
-        response = app.respond(event)
+        serving.rig.calls()
+        response = serving.respond(event)
         kind, status, text = kind_of(event), response["statusCode"], text_of(response)
         answered[kind, status] += 1
         assert status < 500, repr(event)[:1500]
@@ -116,10 +112,10 @@ def test_forged_requests_get_nothing(count: int) -> None:
         if not kind:
             assert SHOWN not in text, repr(event)[:1500]
             assert status in {204, 401, 404}, repr(event)[:1500]
-            assert rig.calls() == []
+            assert serving.rig.calls() == []
     print(f"\n{count:,} requests: {dict(sorted(answered.items()))}")
     # A fuzzer that only ever meets one response proves nothing.
     kinds = ("browser", "server")
     met = [answered[kind, status] for kind in kinds for status in (200, 400, 403, 404)]
     assert min(*met, answered["", 401], answered["server", 202]) > count / 500
-    assert log == []
+    assert serving.log == []

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import base64
 import http.server
+import json
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from flagserve import runtime
+from flagserve.access import ClientKeys
+from flagserve.app import App
+from flagstore.errors import StoreUnavailableError
+from simulators.reader_rig import Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from flagserve.app import App
+SECRET, OLD, PAGE = "canary-server-secret-1", "canary-server-secret-0", "canary-browser-secret"
+ORIGIN = "https://shop.example"
+KEYS: dict[str, Any] = {
+    "service": {"source": "prod", "kind": "server", "secrets": [SECRET, OLD]},
+    "page": {
+        "source": "prod",
+        "kind": "browser",
+        "secrets": [PAGE],
+        "origins": [ORIGIN],
+        "flags": ["main", "checkout.*", "by-segment", "variants"],
+    },
+}
 
 
 @contextmanager
@@ -30,16 +46,48 @@ def opened(environ: Mapping[str, str]) -> Iterator[App]:
             client.close()
 
 
+class Serving:
+    """An app on a source in memory, with its keys, its log and its clock."""
+
+    def __init__(
+        self,
+        flags: Mapping[str, Any] | None = None,
+        segments: Mapping[str, Any] | None = None,
+        *,
+        keys: Mapping[str, Any] = KEYS,
+        provider: str = "unleash",
+    ) -> None:
+        """Publish these flags; None publishes nothing."""
+        self.rig = Rig(provider=provider)
+        if flags is not None:
+            meta = {"version": 2, "query": {"environment": "production"}}
+            self.rig.publish(dict(flags), meta, segments=dict(segments or {}))
+        self.keys, self.log = dict(keys), list[str]()
+        self.reads, self.down = 0, False
+        self.app = self.cold()
+
+    def cold(self) -> App:
+        client = self.rig.another()
+        keys = ClientKeys(self._read, self.log.append, self.rig.mono.monotonic)
+        return App(keys, lambda _: client, self.log.append)
+
+    def respond(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        return self.app.respond(event)
+
+    def _read(self, _deadline: float) -> dict[str, str]:
+        self.reads += 1
+        if self.down:
+            raise StoreUnavailableError("SSM is down")
+        return {name: json.dumps(value) for name, value in self.keys.items()}
+
+
 class Gateway:
-    """An HTTP API: requests become events (payload 2.0), and the app's results responses.
+    """An HTTP API: requests become events (payload 2.0), and results responses."""
 
-    All requests are in :attr:`seen`, with the statuses of their responses.
-    """
-
-    def __init__(self, app: App) -> None:
-        self.app = app
+    def __init__(self, respond: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
         self.seen: list[tuple[str, int]] = []
         """Route and status of each request."""
+        self._respond = respond
         self._one_at_a_time = threading.Lock()
         gateway = self
 
@@ -86,7 +134,7 @@ class Gateway:
         if body:
             event["body"] = base64.b64encode(body).decode()
         with self._one_at_a_time:  # as an environment of Lambda
-            response = self.app.respond(event)
+            response = self._respond(event)
         self.seen.append((route, response["statusCode"]))
         content = (response.get("body") or "").encode()
         if response.get("isBase64Encoded"):

@@ -10,59 +10,27 @@ from unittest.mock import Mock
 
 import pytest
 
-from flagserve.access import MAX_AGE_S, ClientKeys, Parameters, parse
-from flagserve.app import PREFLIGHTS, ROUTES, App
+from flagserve.access import MAX_AGE_S, Parameters, parse
+from flagserve.app import PREFLIGHTS, ROUTES
 from flagserve.gateway import MAX_BODY
-from flagstore.errors import ConfigurationError, StoreUnavailableError
+from flagstore.errors import ConfigurationError
 from sdks import sets
-from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE, Rig
+from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE
+from simulators.serving import KEYS, OLD, ORIGIN, PAGE, SECRET, Serving
 from simulators.unleash_flags import new_flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SECRET, OLD, PAGE = "canary-server-secret-1", "canary-server-secret-0", "canary-browser-secret"
-ORIGIN = "https://shop.example"
-KEYS: dict[str, Any] = {
-    "service": {"source": "prod", "kind": "server", "secrets": [SECRET, OLD]},
-    "page": {
-        "source": "prod",
-        "kind": "browser",
-        "secrets": [PAGE],
-        "origins": [ORIGIN],
-        "flags": ["main", "checkout.*", "by-segment", "variants"],
-    },
-}
 FEATURES, FRONTEND = "GET /api/client/features", "GET /api/frontend"
 REGISTER, METRICS = "POST /api/client/register", "POST /api/client/metrics"
 MODERN = {"unleash-client-spec": "5.2.0"}
 COUNTS = {"bucket": {"start": "x", "stop": "y", "toggles": {"main": {"yes": 1, "no": 0}}}}
 
 
-class Serving:
-    """An app on a published source, with its keys, its log and its clock."""
-
-    def __init__(self, keys: Mapping[str, Any] = KEYS, **rig: Any) -> None:
-        flags, segments = sets.unleash()
-        meta = {"version": 2, "query": {"environment": "production"}}
-        self.rig = Rig(**{"provider": "unleash", **rig})
-        self.rig.publish(flags, meta, segments=segments)
-        self.rig.calls()
-        self.keys, self.log = dict(keys), list[str]()
-        self.reads, self.error = 0, StoreUnavailableError("SSM is down")
-        self.down = False
-        self.app = self.cold()
-
-    def cold(self) -> App:
-        client = self.rig.another()
-        keys = ClientKeys(self._read, self.log.append, self.rig.mono.monotonic)
-        return App(keys, lambda _: client, self.log.append)
-
-    def _read(self, _deadline: float) -> dict[str, str]:
-        self.reads += 1
-        if self.down:
-            raise self.error
-        return {name: json.dumps(value) for name, value in self.keys.items()}
+class Served(Serving):
+    def __init__(self, keys: Mapping[str, Any] = KEYS, provider: str = "unleash") -> None:
+        super().__init__(*sets.unleash(), keys=keys, provider=provider)
 
     def send(
         self, route: str, secret: str = "", body: object = None, query: str = "", **headers: str
@@ -78,7 +46,7 @@ class Serving:
         }
         if body is not None:
             event["body"] = json.dumps(body)
-        return opened(self.app.respond(event))
+        return opened(self.respond(event))
 
 
 def opened(event: Mapping[str, Any]) -> tuple[int, Any, dict[str, str]]:
@@ -93,14 +61,14 @@ def on(toggles: Any) -> list[str]:
 
 
 @pytest.fixture
-def serving() -> Serving:
-    return Serving()
+def serving() -> Served:
+    return Served()
 
 
 # -- for servers ----------------------------------------------------------------------------------
 
 
-def test_features(serving: Serving) -> None:
+def test_features(serving: Served) -> None:
     """The whole document, compressed if asked for; 304 until something changes."""
     status, whole, headers = serving.send(FEATURES, SECRET, accept_encoding="gzip, br", **MODERN)
     flags, segments = sets.unleash()
@@ -123,7 +91,7 @@ def test_features(serving: Serving) -> None:
     assert "content-encoding" not in refused[2]
 
 
-def test_old_sdks_get_constraints_for_segments(serving: Serving) -> None:
+def test_old_sdks_get_constraints_for_segments(serving: Served) -> None:
     """As from the server, which asks no more of a client than its header."""
     flags, segments = sets.unleash()
     for headers in ({}, {"unleash-client-spec": "4.1.9"}):
@@ -140,7 +108,7 @@ def test_old_sdks_get_constraints_for_segments(serving: Serving) -> None:
 
 def test_filters() -> None:
     """Names and projects narrow the document; the key decides which source it is of."""
-    serving = Serving()
+    serving = Served()
     serving.rig.publish(
         {name: {**new_flag(name), "project": name[0]} for name in ("aa", "ab", "ba", "ca")}
     )
@@ -168,7 +136,7 @@ def test_filters() -> None:
         (None, False, False),
     ],
 )
-def test_reports(serving: Serving, report: object, registered: bool, counted: bool) -> None:
+def test_reports(serving: Served, report: object, registered: bool, counted: bool) -> None:
     """What SDKs report is checked, and gets the server's statuses; a bad one gets 400."""
     for area, secret, good in (("client", SECRET, 202), ("frontend/client", PAGE, 200)):
         for name, accepted in (("register", registered), ("metrics", counted)):
@@ -179,7 +147,7 @@ def test_reports(serving: Serving, report: object, registered: bool, counted: bo
 # -- for browsers ---------------------------------------------------------------------------------
 
 
-def test_toggles(serving: Serving) -> None:
+def test_toggles(serving: Served) -> None:
     """Those that are on for the context, by GET and POST, and of those only what the key names."""
     context = {"userId": "user-2", "sessionId": "1", "properties": {"plan": "pro"}}
     query = "userId=user-2&sessionId=1&properties%5Bplan%5D=pro"
@@ -230,7 +198,7 @@ def constrained(name: str, *values: str) -> dict[str, Any]:
         ("userId", "7", {"userId": 7}),
     ],
 )
-def test_contexts(serving: Serving, name: str, value: str, context: dict[str, Any]) -> None:
+def test_contexts(serving: Served, name: str, value: str, context: dict[str, Any]) -> None:
     """Values are compared as JavaScript writes them; unknown fields are properties."""
     flag = {**new_flag("main"), "strategies": [constrained(name, value)]}
     meta = {"query": {"environment": "production"}}
@@ -239,7 +207,7 @@ def test_contexts(serving: Serving, name: str, value: str, context: dict[str, An
     assert on(toggles) == ["main"]
 
 
-def test_page_without_a_session_gets_a_random_one(serving: Serving) -> None:
+def test_page_without_a_session_gets_a_random_one(serving: Served) -> None:
     """So that half of its visits get what half of them are to get."""
     counts = [
         "main" in on(serving.send("POST /api/frontend", PAGE, {"context": {}})[1])
@@ -248,7 +216,7 @@ def test_page_without_a_session_gets_a_random_one(serving: Serving) -> None:
     assert 50 < sum(counts) < 150
 
 
-def test_browser_learns_nothing_else(serving: Serving) -> None:
+def test_browser_learns_nothing_else(serving: Served) -> None:
     """Whatever it asks, no rule, segment, parameter or other flag is in a response."""
     flags, segments = sets.unleash()
     secret = "canary-in-a-rule"
@@ -271,7 +239,7 @@ def test_browser_learns_nothing_else(serving: Serving) -> None:
 # -- who may ask ----------------------------------------------------------------------------------
 
 
-def test_kinds_of_keys(serving: Serving) -> None:
+def test_kinds_of_keys(serving: Served) -> None:
     """No key gets 401, as an unknown one does, and one of the other kind 403."""
     other = {SECRET: PAGE, PAGE: SECRET}
     for route, (kind, _) in ROUTES.items():
@@ -285,7 +253,7 @@ def test_kinds_of_keys(serving: Serving) -> None:
         assert serving.send(route, SECRET)[0] == 404
 
 
-def test_origins(serving: Serving) -> None:
+def test_origins(serving: Served) -> None:
     """Pages of the key's origins may ask and read everything; those of others cannot."""
     asked = "authorization,if-none-match,unleash-appname"
     for route in PREFLIGHTS:
@@ -304,7 +272,7 @@ def test_origins(serving: Serving) -> None:
         assert headers["access-control-expose-headers"] == "ETag"
         assert headers["vary"].startswith("Origin")
     assert serving.send(FRONTEND, PAGE, origin="https://evil.example")[0] == 403
-    serving = Serving({"page": {**KEYS["page"], "origins": ["*"]}})
+    serving = Served({"page": {**KEYS["page"], "origins": ["*"]}})
     assert serving.send(FRONTEND, PAGE, origin="https://any.example")[0] == 200
     odd = serving.send(
         "OPTIONS /api/frontend", origin="https://a", access_control_request_headers="a\r\nb: c"
@@ -312,7 +280,7 @@ def test_origins(serving: Serving) -> None:
     assert "access-control-allow-headers" not in odd[2]
 
 
-def test_strangers_cause_no_read(serving: Serving) -> None:
+def test_strangers_cause_no_read(serving: Served) -> None:
     """Neither of flags, nor of keys before those are a minute old."""
     for _ in range(100):
         for route in (*ROUTES, *PREFLIGHTS):
@@ -322,7 +290,7 @@ def test_strangers_cause_no_read(serving: Serving) -> None:
     assert serving.rig.calls()[0] == HEAD
 
 
-def test_keys_change_within_a_minute(serving: Serving) -> None:
+def test_keys_change_within_a_minute(serving: Served) -> None:
     """A new secret is accepted, and a removed one refused, without a restart."""
     assert serving.send(FEATURES, OLD)[0] == 200
     new = "canary-server-secret-2"
@@ -338,7 +306,7 @@ def test_keys_change_within_a_minute(serving: Serving) -> None:
 # -- when something is wrong ----------------------------------------------------------------------
 
 
-def test_known_keys_and_flags_outlive_outages(serving: Serving) -> None:
+def test_known_keys_and_flags_outlive_outages(serving: Served) -> None:
     """While SSM and the store are down, clients get what they got, strangers get 401."""
     before = serving.send(FEATURES, SECRET), serving.send(FRONTEND, PAGE, query="sessionId=1")
     serving.down, serving.rig.store.error = True, DOWN
@@ -352,7 +320,7 @@ def test_known_keys_and_flags_outlive_outages(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("what", ["keys", "flags"])
-def test_cold_function_in_an_outage(serving: Serving, what: str) -> None:
+def test_cold_function_in_an_outage(serving: Served, what: str) -> None:
     """It starts, asks clients to try again, and recovers."""
     serving.down = what == "keys"
     serving.rig.store.error = DOWN if what == "flags" else None
@@ -371,7 +339,7 @@ def test_cold_function_in_an_outage(serving: Serving, what: str) -> None:
 
 def test_flags_of_another_provider() -> None:
     """Their client gets 404 and the operator a line in the log, with names only."""
-    serving = Serving(provider="split")
+    serving = Served(provider="split")
     for route, secret in ((FEATURES, SECRET), (FRONTEND, PAGE)):
         status, body, _ = serving.send(route, secret)
         assert (status, "not Unleash's" in body["message"]) == (404, True)
@@ -379,7 +347,7 @@ def test_flags_of_another_provider() -> None:
     assert not [line for line in serving.log if "canary" in line]
 
 
-def test_malformed_requests(serving: Serving) -> None:
+def test_malformed_requests(serving: Served) -> None:
     """Each gets a 4xx with a reason."""
     odd = {"routeKey": "POST /api/frontend", "headers": {"authorization": PAGE}}
     for more, status in (
@@ -406,7 +374,7 @@ def test_malformed_requests(serving: Serving) -> None:
         assert serving.send(FRONTEND, PAGE, query=query)[0] == 200
 
 
-def test_warm_requests_read_little(serving: Serving) -> None:
+def test_warm_requests_read_little(serving: Served) -> None:
     """One small read of the flags a TTL, whatever is asked; each response is made once a set."""
     serving.send(FEATURES, SECRET, **MODERN)
     serving.rig.calls()
@@ -448,7 +416,7 @@ def test_problems_of_a_key(change: dict[str, Any], problem: str) -> None:
         parse("shop", text)
     assert problem in str(refused.value)
     assert "canary" not in str(refused.value)
-    serving = Serving({**KEYS, "shop": json.loads(text)})
+    serving = Served({**KEYS, "shop": json.loads(text)})
     assert serving.send(FEATURES, SECRET)[0] == 200
     assert len(serving.log) == 1
 
