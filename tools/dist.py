@@ -7,7 +7,8 @@
 
 - ``flagstore-<version>-py3-none-any.whl``: the reader, for ``pip install``.
 - ``flagstore-layer-<version>.zip``: the reader as a layer of AWS Lambda.
-- ``storesync-<version>.zip``: both functions, for deployments without sam.
+- ``storesync-<version>.zip``: WebhookFunction and SyncFunction, for deployments without sam.
+- ``flagserve-<version>.zip``: ServeFunction.
 - ``SHA256SUMS``: for ``sha256sum --check``.
 
 Layer and functions are built by the targets of ``src/Makefile``, as with ``sam build``.
@@ -69,12 +70,15 @@ def build(folder: Path) -> list[Path]:
     with tempfile.TemporaryDirectory(prefix="flagstore-dist-") as scratch:
         layer = _make("build-FlagstoreLayer", Path(scratch, "layer"))
         functions = _make("build-SyncFunction", Path(scratch, "functions"))
+        serve = _make("build-ServeFunction", Path(scratch, "serve"))
         artefacts = [
             _wheel(folder),
             _zip(layer, folder / f"flagstore-layer-{version()}.zip"),
             _zip(functions, folder / f"storesync-{version()}.zip"),
+            _zip(serve, folder / f"flagserve-{version()}.zip"),
         ]
-    _check_reader(*artefacts)
+    for archive, prefix in zip(artefacts, ("", "python/", "", ""), strict=True):
+        _check_reader(archive, prefix)
     lines = [f"{_sum(each)}  {each.name}\n" for each in sorted(artefacts)]
     (folder / SUMS).write_text("".join(lines), encoding="ascii")
     return artefacts
@@ -156,8 +160,8 @@ def _zip(source: Path, archive: Path) -> Path:
     return archive
 
 
-def _check_reader(wheel: Path, layer: Path, functions: Path) -> None:
-    """Compare the reader in all artefacts with its source, so that all agree on the store's layout.
+def _check_reader(archive: Path, prefix: str) -> None:
+    """Compare the reader in an artefact with its source: all must agree on the store's layout.
 
     Raises:
         DistError: it differs.
@@ -168,15 +172,14 @@ def _check_reader(wheel: Path, layer: Path, functions: Path) -> None:
         for path in (ROOT / "src" / READER).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
-    for archive, prefix in ((wheel, ""), (layer, "python/"), (functions, "")):
-        with zipfile.ZipFile(archive) as packed:
-            found = {
-                name.removeprefix(prefix): packed.read(name)
-                for name in packed.namelist()
-                if name.startswith(prefix + READER) and not name.endswith((".pyc", "/"))
-            }
-        if found != source:
-            raise DistError(f"the reader in {archive.name} is not the one in src")
+    with zipfile.ZipFile(archive) as packed:
+        found = {
+            name.removeprefix(prefix): packed.read(name)
+            for name in packed.namelist()
+            if name.startswith(prefix + READER) and not name.endswith((".pyc", "/"))
+        }
+    if found != source:
+        raise DistError(f"the reader in {archive.name} is not the one in src")
 
 
 def _sum(path: Path) -> str:

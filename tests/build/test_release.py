@@ -71,7 +71,8 @@ def test_dist_is_reproducible(homes: Sequence[Path]) -> None:
     first, second = (
         {path.name: path.read_bytes() for path in (home / "dist").iterdir()} for home in homes
     )
-    assert set(first) == {WHEEL, LAYER, f"storesync-{VERSION}.zip", SUMS}
+    functions = {f"storesync-{VERSION}.zip", f"flagserve-{VERSION}.zip"}
+    assert set(first) == {WHEEL, LAYER, *functions, SUMS}
     assert sorted(first) == sorted(second)
     assert [name for name in first if first[name] != second[name]] == []
     assert len(first[SUMS].splitlines()) == len(first) - 1
