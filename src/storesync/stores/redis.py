@@ -67,6 +67,7 @@ class RedisStore:
 
     def __init__(self, client: Server, deadline: Deadline, *, rows_at: str = "") -> None:
         self._calls = Calls(client, deadline)
+        self._deadline = deadline
         self.rows_at = rows_at
 
     def at(self, rows_at: str) -> RedisStore:
@@ -187,11 +188,13 @@ class RedisStore:
         command: tuple[Argument, ...] = ("ZRANGE", self._index(namespace), 0, -1)
         own = set(self._calls.command(f"reading {namespace}", *command))
         cursor = None
+        purpose = "looking for other programs' rows"
         while cursor != 0:
+            self._deadline.require(0, purpose)  # the database may have any size
             command = ("SCAN", cursor or 0, "MATCH", f"{start}*", "COUNT", SCAN_MEMBERS)
-            cursor, names = self._calls.command("looking for other programs' rows", *command)
+            cursor, names = self._calls.command(purpose, *command)
             for row in {name.removeprefix(start.encode()) for name in names} - own:
-                if row.startswith(ROWS):
+                if row.startswith(ROWS) and not _is_till(row):
                     yield Key(namespace, _decode(row))
 
     # -- names ----------------------------------------------------------------------------------
@@ -353,6 +356,11 @@ def _native_row(namespace: str, field: bytes, value: bytes) -> Record:
 
 def _is_plain(namespace: str) -> bool:
     return _section(namespace) in {SPLIT, DOCUMENT}
+
+
+def _is_till(row: bytes) -> bool:
+    """Return whether a Synchronizer keeps a segment's change number there."""
+    return row.startswith(b"segment.") and row.endswith(b".till")
 
 
 def _is_set(key: Key) -> bool:
