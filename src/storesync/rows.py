@@ -48,6 +48,8 @@ SECTIONS = {"segments": "segment.", "rule_based_segments": "rbsegment.", "flags"
 """Split's sections → prefix of their rows, in the order of writing, so that references resolve."""
 DERIVED = ("flagSet.", "trafficType.")
 """Split's rows that are derived from all flags: compared whenever anything changes."""
+PREFIX_BYTES = 64
+"""Maximum length of a ``rows_prefix``, which may be longer than the source's name."""
 PART_BYTES = 500_000
 """Maximum JSON of a set that is written in one step. A larger one is first assembled in parts
 under another key. (10,000 keys of 36 characters have 390,000.)"""
@@ -97,21 +99,16 @@ def plan(
 
 
 def plan_removal(
-    source: str, rows_at: str, store: Store, shown: Iterable[FlagSet]
+    source: str, rows_at: str, store: Store, shown: Iterable[tuple[str, str]]
 ) -> Iterator[Delete]:
     """Yield the deletes of the rows that flagstore wrote at one place.
 
-    *store* has its rows at that place; *shown* are the sets that LaunchDarkly's rows may show.
+    *store* has its rows at that place; *shown*: section and key of LaunchDarkly's rows.
     """
     if rows_at.startswith("launchdarkly "):
-        names = {
-            Key(row_namespace(source, flag_set.provider, section), key)
-            for flag_set in shown
-            for section in ("flags", "segments")
-            for key in flag_set.keys(section)
-            if flag_set.provider == "launchdarkly" and is_sort_key(key)
-        }
-        yield from map(Delete, [*sorted(names), row_marker(source)])
+        for section, key in sorted(name for name in shown if is_sort_key(name[1])):
+            yield Delete(Key(row_namespace(source, "launchdarkly", section), key))
+        yield Delete(row_marker(source))
         return
     spaces = (split_namespace(source),) if rows_at else row_namespaces(source)
     yield from (
@@ -195,7 +192,8 @@ def _row_plan(rows: Iterable[Record], others: Iterable[Write]) -> RowPlan:
     writes: list[Write] = []
     skipped = []
     for record in rows:
-        if is_sort_key(str(record["key"])) and record_bytes(record) <= ROW_BYTES:
+        size = record_bytes(record) + PREFIX_BYTES
+        if is_sort_key(str(record["key"])) and size <= ROW_BYTES:
             writes.append(Put(record))
         else:
             section = str(record["namespace"]).partition(":")[2]

@@ -132,16 +132,17 @@ def test_both_plans_agree(
 
 @pytest.mark.parametrize("key", ["a", "größe"])
 def test_row_that_is_too_large_is_skipped(key: str) -> None:
-    """From one byte over 409,600, in UTF-8: its last good row stays, the others are written."""
+    """It fits under any prefix, to the byte: its last good row stays, the others are written."""
+    largest = ROW_BYTES - rows.PREFIX_BYTES
     fixed = record_bytes(rows.row("prod", unleash({key: ""}), "flags", key, 7))
-    fits = unleash({key: "x" * (ROW_BYTES - fixed), "b": 1})
+    fits = unleash({key: "x" * (largest - fixed), "b": 1})
     assert whole(fits).skipped == ()
-    new = unleash({key: "x" * (ROW_BYTES - fixed + 1), "b": 2})
+    new = unleash({key: "x" * (largest - fixed + 1), "b": 2})
     present = table(whole(fits))
     for plan in (rows.plan_changes("prod", new, Changes.between(fits, new), 7), whole(new)):
         assert plan.skipped == (f"flags/{key}",)
         after = table(plan, present)
-        assert record_bytes(after[Key("prod:flags", key)]) == ROW_BYTES
+        assert record_bytes(after[Key("prod:flags", key)]) == largest
         assert after[Key("prod:flags", "b")]["item"] == "2"
 
 
