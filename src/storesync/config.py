@@ -42,7 +42,7 @@ from storesync.retry import Deadline
 from storesync.telemetry import log, register_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mypy_boto3_ssm import SSMClient
     from mypy_boto3_ssm.type_defs import (
@@ -304,17 +304,20 @@ class Sources:
 
     def check_prefix(self, source: Source) -> None:
         """Raise ConfigurationError if another source has its rows at the same place."""
+        if other := self._other_at(source, source.rows_at):
+            raise ConfigurationError(
+                f"{self._sources.path}/{source.name}: source {other!r} stores its rows under the "
+                'same prefix: choose another "rows_prefix"'
+            )
+
+    def _other_at(self, source: Source, rows_at: str) -> str:
+        """Return the name of another source that has its rows at a place, or ``""``."""
         for name in self.names():
             with suppress(ConfigurationError):  # its own syncs report it
                 other = self._parse(name, fresh=False)
-                if name != source.name and _place(other) == _place(source):
-                    break
-        else:
-            return
-        raise ConfigurationError(
-            f"{self._sources.path}/{source.name}: source {name!r} stores its rows under the same "
-            'prefix: choose another "rows_prefix"'
-        )
+                if name != source.name and _place(other, other.rows_at) == _place(source, rows_at):
+                    return name
+        return ""
 
     def _parse(self, name: str, *, fresh: bool) -> Source:
         where = f"{self._sources.path}/{name}"
@@ -322,7 +325,8 @@ class Sources:
         if text is None:
             raise UnknownSourceError(f"no source {name!r}: {where} does not exist")
         secret_text = self._credentials.get(name, fresh=fresh)
-        return parse_source(name, where, text, f"{self._credentials.path}/{name}", secret_text)
+        secret_where = f"{self._credentials.path}/{name}"
+        return parse_source(name, where, text, secret_where, secret_text, self._other_at)
 
     def matching_sources(self, provider_event: ProviderEvent) -> list[str]:
         """Return the sorted names of the sources that an event concerns.
@@ -363,7 +367,12 @@ class WebhookConfigs:
 
 @lru_cache(1024)
 def parse_source(
-    name: str, where: str, text: str, secret_where: str, secret_text: str | None
+    name: str,
+    where: str,
+    text: str,
+    secret_where: str,
+    secret_text: str | None,
+    other_at: Callable[[Source, str], str] | None = None,
 ) -> Source:
     """Build a source from its two parameters, or raise :class:`ConfigurationError`."""
     problems: list[str] = []
@@ -403,6 +412,7 @@ def parse_source(
         document=public.flag("document", default=False),
         rows_prefix=public.optional_text("rows_prefix"),
         adopt=public.flag("adopt", default=False),
+        other_at=other_at,
     )
     _check_rows_prefix(source, public)
     if source.document and provider and provider.name != "unleash":
@@ -415,10 +425,11 @@ def parse_source(
     return source
 
 
-def _place(source: Source) -> tuple[Secret, str]:
+def _place(source: Source, rows_at: str) -> tuple[str, str]:
     """Return what no other source may share: where the rows are."""
     own = source.name if source.store == "redis" else f"launchdarkly {source.name}"
-    return source.store_url, source.rows_at or own
+    server = source.store_url.reveal().partition("://")[2].rpartition("@")[2]  # of any user
+    return server, rows_at or own
 
 
 def _check_rows_prefix(source: Source, public: _Fields) -> None:

@@ -117,7 +117,7 @@ def unpin(source: str, store: Store, clock: Clock) -> bool:
     return state.pinned > now_ms(clock)
 
 
-def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False) -> int:
+def mark_removed(source: Source, store: Store, clock: Clock, *, purge: bool = False) -> int:
     """Leave a tombstone, so that syncs under way or with cached parameters publish nothing more.
 
     Readers keep the flags in memory. Without *purge*, the flags stay readable. With it, everything
@@ -130,7 +130,7 @@ def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False
             belongs to it.
     """
     for _ in range(ATTEMPTS):
-        attempt = Attempt(*store.next_token(source, int(clock.now())))
+        attempt = Attempt(*store.next_token(source.name, int(clock.now())))
         sets: dict[str, int | str | None] = {
             **attempt.completed(),
             "pinned": FOREVER_MS,
@@ -140,8 +140,10 @@ def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False
             "refused": None,
             "error": None,
         }
+        if purge:
+            sets["nonce"] = None  # a sync that is still writing rows fails its condition
         try:
-            store.commit(source, attempt.condition(), sets)
+            store.commit(source.name, attempt.condition(), sets)
         except ConditionFailedError as lost:
             if not attempt.is_last(lost.state):
                 continue
@@ -149,12 +151,13 @@ def mark_removed(source: str, store: Store, clock: Clock, *, purge: bool = False
             condition = Condition(token=attempt.token, check_nonce=attempt.seen.issued_nonce)
             _purge(source, store, condition, attempt.seen)
         return attempt.token
-    raise _overtaken(source)
+    raise _overtaken(source.name)
 
 
-def _purge(source: str, store: Store, condition: Condition, state: SourceState) -> None:
+def _purge(made: Source, store: Store, condition: Condition, state: SourceState) -> None:
     """Delete snapshot, history, chunks and rows, as long as the tombstone exists."""
-    remove_rows(source, store, condition, ["", *json.loads(state.rows_at)])
+    source = made.name
+    remove_rows(made, store, condition, ["", *json.loads(state.rows_at)])
     gone = "published nonce digest history rows_version rows_at revision allowed"
     snapshots = [Delete(keys.snapshot_key(source, n)) for n in range(keys.MAX_REPLICAS)]
     store.commit(source, condition, dict.fromkeys(gone.split()), snapshots)

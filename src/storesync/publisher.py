@@ -19,7 +19,7 @@ from storesync.retry import now_ms
 from storesync.store import COMMIT_KB, Condition, Delete, Expire, Put, Write, commits, record_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from flagstore.encode import Encoded
     from flagstore.keys import Record
@@ -207,7 +207,8 @@ class Publisher:
         *clear* also removes replicas beyond the configured number.
         """
         token, now = snapshot.token, snapshot.published_at
-        kept, dropped = retained([*seen.versions(), Version(token, now)], now)
+        versions = [*seen.versions(), Version(token, now)]
+        kept, dropped = retained(versions, now, seen.rows_version)
         history = snapshot.to_record(keys.history_key(self.source.name, token))
         history["changes"] = _summary(changed)
         replicas = [keys.snapshot_key(self.source.name, n) for n in range(keys.MAX_REPLICAS)]
@@ -285,7 +286,7 @@ class Publisher:
                 if last:
                     self.store.commit(self.source.name, condition, {}, last)
                 last = []
-                sets["rows_at"] = remove_rows(self.source.name, self.store, condition, left)
+                sets["rows_at"] = remove_rows(self.source, self.store, condition, left)
             self.store.commit(self.source.name, condition, sets, last)
             report = replace(report, skipped_rows=plan.skipped)
             if tidy:
@@ -306,16 +307,16 @@ class Publisher:
         """
         source, listed = self.source, json.loads(self.store.state(self.source.name).rows_at)
         if not source.rows:  # rows that are turned off stay, unless they are another provider's
-            return (), [at for at in listed if not at.startswith(f"{source.provider} ")]
-        place, adopted = source.rows_at, []
-        if place and listed != [place]:
+            return (), [at for at in listed if at and not at.startswith(f"{source.provider} ")]
+        place, listed, adopted = source.rows_at, listed or [""], []
+        if listed != [place]:
             found = self.store.foreign(source.name) if source.rows_prefix is not None else iter(())
             if source.adopt:
                 adopted = list(found)
             elif place not in listed and (other := next(found, None)):
                 raise _foreign_rows(source, other)
             # Until the rows are complete, another place beside it marks that they are not.
-            listed = [*(at for at in listed or [""] if at != place), place]
+            listed = [*(at for at in listed if at != place), place]
             self.store.commit(source.name, condition, {"rows_at": dumps(listed)})
         return adopted, [at for at in listed if at != place]
 
@@ -387,21 +388,43 @@ class Publisher:
 
 
 def remove_rows(
-    source: str, store: Store, condition: Condition, places: Iterable[str]
+    source: Source, store: Store, condition: Condition, places: Sequence[str]
 ) -> str | None:
-    """Remove the rows that flagstore wrote at these places; return what is left of ``rows_at``."""
-    state, published = store.state(source), PublishedReader(source, store)
-    shown = []
-    for token in sorted({state.rows_version, state.published}):
-        with suppress(CorruptStoreError):  # not kept
-            shown.append(published.version(token))
-    for place in places:
+    """Remove the rows that flagstore wrote at these places; return what is left of ``rows_at``.
+
+    A place that another source has now is only forgotten.
+    """
+    name, state = source.name, store.state(source.name)
+    is_taken = source.other_at or (lambda _source, _place: "")
+    own = [place for place in places if not is_taken(source, place)]
+    shown: set[tuple[str, str]] = set()
+    if any(place.startswith("launchdarkly ") for place in own):
+        shown = _shown(state, PublishedReader(name, store))
+    for place in own:
         at = store.at(place)
-        for group in commits(rows.plan_removal(source, place, at, shown)):
+        for group in commits(rows.plan_removal(name, place, at, shown)):
             if group:
-                at.commit(source, condition, {}, group)
+                at.commit(name, condition, {}, group)
     left = [place for place in json.loads(state.rows_at) if place not in places]
     return dumps(left) if left else None
+
+
+def _shown(state: SourceState, published: PublishedReader) -> set[tuple[str, str]]:
+    """Return section and key of all rows that LaunchDarkly's layout may show.
+
+    Those of every kept version: rows may have been turned off, or written in part.
+    """
+    shown: set[tuple[str, str]] = set()
+    for version in state.versions():
+        with suppress(CorruptStoreError):
+            flag_set = published.version(version.token)
+            if flag_set.provider == "launchdarkly":
+                shown |= {
+                    (section, key)
+                    for section in ("flags", "segments")
+                    for key in flag_set.keys(section)
+                }
+    return shown
 
 
 def _foreign_rows(source: Source, row: keys.Key) -> StoreError:
@@ -412,15 +435,18 @@ def _foreign_rows(source: Source, row: keys.Key) -> StoreError:
     )
 
 
-def retained(versions: list[Version], now_ms: int) -> tuple[list[Version], list[Version]]:
+def retained(
+    versions: list[Version], now_ms: int, rows_version: int = 0
+) -> tuple[list[Version], list[Version]]:
     """Split versions (oldest first) into those to keep and those to drop.
 
-    Keep the last ``KEPT_VERSIONS``, the last of each six hours of the last day, and the one that
-    was current a day ago, which the guard compares with.
+    Keep the last ``KEPT_VERSIONS``, the last of each six hours of the last day, the one that was
+    current a day ago, which the guard compares with, and the one that the rows show.
     """
     old = day_ago(versions, now_ms)
     thinned = {v.published_at // THIN_MS: v for v in versions if old is None or v >= old}
     kept = {*versions[-KEPT_VERSIONS:], *thinned.values()} | ({old} if old else set())
+    kept |= {version for version in versions if version.token == rows_version}
     return sorted(kept), sorted(set(versions) - kept)
 
 

@@ -102,9 +102,8 @@ def test_writes_stay_within_the_capacity_of_a_partition(dynamo_rig: DynamoRig, c
         assert (report.outcome, report.rows_error) == ("published", "")
     dynamo_rig.clock.advance(10)
     deadline = Deadline(dynamo_rig.clock, random.Random(1), 60)
-    mark_removed(
-        "prod", DynamoDBStore(meter, dynamo_rig.table.name, deadline), dynamo_rig.clock, purge=True
-    )
+    store = DynamoDBStore(meter, dynamo_rig.table.name, deadline)
+    mark_removed(dynamo_rig.source(), store, dynamo_rig.clock, purge=True)
     assert not dynamo_rig.items("prod:flags")
     assert {name: units for name, units in meter.fullest.items() if units > UNITS_A_SECOND} == {}
     assert meter.fullest["prod:flags"] > UNITS_A_SECOND / 2

@@ -67,7 +67,7 @@ def test_rollback_and_unpin(rig: AnyRig) -> None:
 @pytest.mark.parametrize("purge", [False, True])
 def test_remove_and_restore(rig: AnyRig, purge: bool) -> None:
     """A purge leaves nothing but the source state, not even LaunchDarkly's rows and mark."""
-    token = mark_removed("prod", rig.store(), rig.clock, purge=purge)
+    token = mark_removed(rig.source(), rig.store(), rig.clock, purge=purge)
     if purge:
         names = (
             *keys.row_namespaces("prod"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,11 @@ from contract.test_redis import opened
 from rigs import DynamoRig, RedisRig, open_rig
 from simulators.provider import ModelProvider
 from simulators.unreliable import Killed, UnreliableClient, kill_at
-from storesync.errors import StoreError
+from storesync.errors import OutOfTimeError, StoreError
 from storesync.maintenance import mark_removed, roll_back
+from storesync.retry import Deadline, SystemClock
+from storesync.stores.redis import RedisStore
+from storesync.stores.redis_client import open_redis
 
 if TYPE_CHECKING:
     from simulators.redis_server import Server
@@ -92,7 +96,8 @@ class Place:
         elif self.layout == "split":
             start = f"{self.prefix}.SPLITIO." if self.prefix else "SPLITIO."
             self.rig.server.admin.set(f"{start}split.{name}", text)
-            self.rig.server.admin.set(f"{start}splits.till", "5")
+            for till in ("splits.till", "segment.s.till"):
+                self.rig.server.admin.set(start + till, "5")
         else:
             self.rig.server.admin.hset(f"{self.prefix}:features", name, text)
 
@@ -111,7 +116,7 @@ class Place:
         return self.rig.sync(**{"rows_prefix": self.prefix, **options})
 
     def purge(self) -> None:
-        mark_removed("prod", self.store(), self.rig.clock, purge=True)
+        mark_removed(self.source(), self.store(), self.rig.clock, purge=True)
 
     def read(self, flag: str) -> Any:
         """Return the flag that a row shows."""
@@ -137,7 +142,7 @@ class Place:
 
     def others(self) -> set[str]:
         """Return keys that only SDKs and a Synchronizer use."""
-        return {name for name in self.names() if name.endswith("splits.till")}
+        return {name for name in self.names() if name.endswith(".till")}
 
 
 @pytest.fixture(params=PLACES, ids="-".join)
@@ -208,8 +213,34 @@ def test_purge_deletes_only_own_rows(place: Place) -> None:
     assert place.names() - place.others() == place.unknown("theirs", listed=True)
 
 
+def test_purge_deletes_rows_that_were_turned_off(place: Place) -> None:
+    """Also those of flags that were deleted since."""
+    place.sync()
+    place.rig.provider.change(b=None)
+    place.sync(rows=False)
+    place.purge()
+    assert place.names() == set()
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_rows_of_the_next_source_stay(place: Place, purge: bool) -> None:
+    """A source that left a prefix, or its name, to another one deletes nothing there."""
+    place.sync()
+    taken = place.source().rows_at
+    moved = place.rig.source(other_at=lambda _, rows_at: "live" if rows_at == taken else "")
+    if purge:
+        mark_removed(moved, place.store(), place.rig.clock, purge=True)
+    else:
+        assert place.sync(rows_prefix=None, other_at=moved.other_at).rows_error == ""
+    assert place.names() == place.required()
+    assert taken not in json.loads(place.store().state("prod").rows_at)
+
+
 def test_killed_moves_are_completed(place: Place) -> None:
-    """Killed at any call, a sync forgets no row, and takes none of its own for another's."""
+    """Killed at any call, a sync forgets no row, and takes none of its own for another's.
+
+    The next sync has the same option, or another one.
+    """
     places = cycle([place.prefix, "second", place.own])
     former, moment, number, killed = None, "before", 0, 0
     while True:
@@ -219,7 +250,9 @@ def test_killed_moves_are_completed(place: Place) -> None:
             place.sync(client=client, rows_prefix=prefix)
         except Killed:
             killed += 1
+            left, prefix = prefix, "third" if moment == "after" else prefix
             assert place.sync(rows_prefix=prefix).rows_error == ""
+            assert prefix == left or place.names(left) == set()
         else:
             break
         assert place.names(prefix) == place.required(prefix)
@@ -240,6 +273,15 @@ def test_rollback_writes_the_rows(place: Place) -> None:
     place.rig.provider.flags = dict(FLAGS[place.layout])
     assert place.names() == place.required()
     assert place.names(place.own) == set()
+
+
+def test_search_for_rows_ends_at_the_deadline(redis_server: Server) -> None:
+    """The database may have any size."""
+    deadline = Deadline(SystemClock(), random.Random(1), -1)
+    with open_redis(redis_server.url()) as client:
+        found = RedisStore(client, deadline, rows_at="split old").foreign("prod")
+        with pytest.raises(OutOfTimeError, match="other programs' rows"):
+            next(found)
 
 
 def test_clusters_refuse_a_prefix(redis_cluster: list[Server]) -> None:

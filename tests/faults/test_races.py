@@ -150,7 +150,7 @@ class Life(Race):
         unpin(SOURCE.name, self.store(), self.clock)
 
     def remove(self) -> None:
-        mark_removed(SOURCE.name, self.store(), self.clock, purge=self.rng.random() < 0.5)
+        mark_removed(SOURCE, self.store(), self.clock, purge=self.rng.random() < 0.5)
 
     def add_again(self) -> None:
         restore_source(SOURCE.name, self.store())

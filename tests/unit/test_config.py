@@ -246,6 +246,29 @@ def test_prefix_belongs_to_one_source(clock: FakeClock, other: str) -> None:
         assert sources.get(other).rows_prefix is None
 
 
+def test_sources_know_the_places_of_others(clock: FakeClock) -> None:
+    """In the same store, with any user; a source's own name is a place, too."""
+    ssm = holding(
+        sources__a=LAUNCHDARKLY | {"store": "redis"},
+        sources__b=LAUNCHDARKLY | {"store": "redis", "rows_prefix": "relay"},
+        sources__d=LAUNCHDARKLY | {"rows_prefix": "e"},
+        sources__e=LAUNCHDARKLY | {"rows_prefix": "d"},
+        credentials__a={**CREDENTIALS, "store_url": REDIS},
+        credentials__b={**CREDENTIALS, "store_url": REDIS.replace("sync:", "other:")},
+        credentials__d=CREDENTIALS,
+        credentials__e=CREDENTIALS,
+    )
+    sources = Sources(ssm, "/flagstore", clock)
+
+    def other_at(name: str, rows_at: str) -> str:
+        source = sources.get(name)
+        assert source.other_at
+        return source.other_at(source, rows_at)
+
+    assert [other_at("a", f"launchdarkly {prefix}") for prefix in ("relay", "e")] == ["b", ""]
+    assert [other_at("d", rows_at) for rows_at in ("", "launchdarkly relay")] == ["e", ""]
+
+
 LD_URL = "https://sdk.launchdarkly.com"
 SHAPE = {"options": {"app_name": "shop"}, "rows": False, "document": True, "allow_http": True}
 

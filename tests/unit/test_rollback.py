@@ -20,6 +20,7 @@ from storesync.maintenance import (
     roll_back,
     unpin,
 )
+from storesync.store import Condition
 from unit.pipeline_rig import HOUR_S, Rig, large, once
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Operator(Rig):
         return unpin("prod", store or self.store(), self.clock)
 
     def remove(self, *, purge: bool = False) -> int:
-        return mark_removed("prod", self.store(), self.clock, purge=purge)
+        return mark_removed(SOURCE, self.store(), self.clock, purge=purge)
 
     def restore(self, store: MemoryStore | None = None) -> bool:
         return restore_source("prod", store or self.store())
@@ -224,6 +225,21 @@ def test_restore_spares_later_pins() -> None:
     assert rig.state().pinned
 
 
+def test_purge_stops_a_sync_that_writes_rows() -> None:
+    """Rows that it wrote after their deletion would stay for ever."""
+    rig = Operator({"a": 1})
+    _, nonce = rig.store().state("prod").publication
+
+    class Purge(MemoryStore):
+        def at(self, rows_at: str) -> MemoryStore:
+            with pytest.raises(ConditionFailedError):
+                rig.store().commit("prod", Condition(published=rig.tokens[0], nonce=nonce), {})
+            return super().at(rows_at)
+
+    mark_removed(SOURCE, Purge(rig.records), rig.clock, purge=True)
+    assert list(rig.store().scan("prod:flags")) == []
+
+
 def test_purge_spares_a_restored_source() -> None:
     """Not even chunks that its first check has written and not named yet are deleted."""
     rig = Operator(large(1))
@@ -242,7 +258,7 @@ def test_purge_spares_a_restored_source() -> None:
             return super().scan(namespace, prefix)
 
     with pytest.raises(ConditionFailedError):
-        mark_removed("prod", Purge(rig.records), rig.clock, purge=True)
+        mark_removed(SOURCE, Purge(rig.records), rig.clock, purge=True)
     assert [row["body"] for row in rig.store().scan(chunks)][-1] == b"new"
     assert rig.sync().outcome == "published"
     assert rig.in_sync()

@@ -119,7 +119,7 @@ def _sync_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     for each in found:
         name = each["source"]
         if each.get("rows_error"):
-            yield f"{name}: the rows are behind: {each['rows_error']}; the next check writes them"
+            yield f"{name}: the rows are behind: {each['rows_error']}; the next check tries again"
         if each.get("skipped_rows"):
             yield f"{name}: too large for a row: {', '.join(each['skipped_rows'])}"
         if each["outcome"] == "pinned":

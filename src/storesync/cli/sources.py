@@ -235,7 +235,7 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     parameters.remove(operator, name, "webhooks")
     token = None
     if made is not None:
-        token = mark_removed(name, operator.open(made), operator.clock, purge=purge)
+        token = mark_removed(made, operator.open(made), operator.clock, purge=purge)
     parameters.remove(operator, name, "sources", "credentials")
     data = {"source": name, "tombstone": token, "purged": purge, "clients": served}
     lines = [f"source {name} is removed; {effect}" if made else f"parameters of {name} are deleted"]
