@@ -63,8 +63,9 @@ def features(snapshot: "Snapshot", query: Query) -> str:
     Raises:
         NotLoadedError: if a large segment cannot be read now.
     """
-    segments = [snapshot.text("segments", key) for key in snapshot.keys("segments")]
-    found = [snapshot.text("flags", key) for key in snapshot if key.startswith(query.name_prefix)]
+    segments = snapshot.texts("segments").values()
+    flags = snapshot.texts("flags").items()
+    found = [text for name, text in flags if name.startswith(query.name_prefix)]
     if query.projects:
         found = [text for text in found if json.loads(text).get("project") in query.projects]
     if not query.inlined:
@@ -158,8 +159,9 @@ def _string(value: Any) -> str:  # noqa: ANN401 - JSON
 def visible_flags(snapshot: "Snapshot", sees: Callable[[str], bool]) -> list[tuple[str, bool]]:
     """Return the flags that a browser may know of, each with whether it wants impression data."""
     found = []
-    for name in filter(sees, snapshot):
-        text = snapshot.text("flags", name)
+    for name, text in snapshot.texts("flags").items():
+        if not sees(name):
+            continue
         # Few ask for it, and decoding takes longer than searching.
         asks = '"impressionData":true' in text and json.loads(text)["impressionData"] is True
         found.append((name, asks))

@@ -144,6 +144,15 @@ class Body:
         start += len(label)
         return block[start : block.index("\n", start)].removesuffix(",")
 
+    def texts(self, section: str) -> dict[str, str]:
+        """Return all items of a section as JSON, except large ones, in key order."""
+        found: dict[str, str] = {}
+        for entry in self.sections.get(section, ()):
+            for line in self._block(entry).split("\n")[1:-1]:
+                key, end = _first_value(line)
+                found[key] = line[end + 1 :].removesuffix(",")
+        return found
+
     def items(self, section: str) -> dict[str, Any]:
         """Return all items of a section except large ones, in key order."""
         found: dict[str, Any] = {}

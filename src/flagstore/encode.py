@@ -4,10 +4,11 @@
 order of items and keys; the digests of bytes are in the body's index.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
 import json
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +16,6 @@ from flagstore.codec import LARGE_SECTION, Json, LargeSegment, dumps, short_dige
 from flagstore.keys import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from flagstore.snapshot import Snapshot
 
 LARGE_BYTES = 32_768
@@ -137,7 +136,7 @@ def item_digest(item: Json) -> str:
     return short_digest(canonical(item).encode())
 
 
-def unleash_document(snapshot: Snapshot) -> str:
+def unleash_document(snapshot: "Snapshot") -> str:
     """Return the response of an Unleash server to its SDKs (``/api/client/features``), as JSON.
 
     An SDK accepts it as a bootstrap, or from its cache: see :mod:`flagstore.adapters.unleash`.
@@ -148,8 +147,8 @@ def unleash_document(snapshot: Snapshot) -> str:
     """
     snapshot.check_provider("unleash", "Unleash")
     # Segments first: if a large one cannot be read now, no work on the features is wasted.
-    segments = [snapshot.text("segments", key) for key in snapshot.keys("segments")]
-    features = [snapshot.text("flags", key) for key in snapshot]
+    segments = snapshot.texts("segments").values()
+    features = snapshot.texts("flags").values()
     return unleash_text(snapshot.meta, features=features, segments=segments)
 
 

@@ -151,6 +151,18 @@ class Snapshot:
             )
         return text
 
+    def texts(self, section: str) -> dict[str, str]:
+        """Return all flags or segments as JSON by key, in key order: faster than one by one.
+
+        Raises:
+            NotLoadedError: if a large segment cannot be read now.
+        """
+        found = self._body.texts(section)
+        if section == LARGE_SECTION and self.large:
+            found |= {key: dumps(self._large(key)) for key in self.large}
+            found = dict(sorted(found.items()))
+        return found
+
     def _large(self, key: str) -> Json:
         if key in self.stand_ins:
             return self.stand_ins[key]()

@@ -71,6 +71,8 @@ def test_any_json_round_trips_byte_for_byte(
         assert body.count(section) == len(items)
         assert body.keys(section) == sorted(items)
         assert same(body.items(section), dict(sorted(items.items())))
+        texts = {key: body.text(section, key) for key in sorted(items)}
+        assert list(body.texts(section).items()) == list(texts.items())
         for key, item in items.items():
             assert same(get(body, section, key), item)
     for name in {other, other + "x", other[:-1], f'{other}":', *(name[:-1] for name in flags)}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +82,14 @@ def test_large_segment_is_read_at_first_use_and_kept() -> None:
     assert snapshot.item("segments", "big") == members(3_000)
     with pytest.raises(StoreUnavailableError):
         snapshot.item("segments", "other")
+
+
+def test_texts_of_large_segments() -> None:
+    """They are among the others, in the order of their keys."""
+    snapshot = Rig(big=members(3_000), all=["y"], small=["x"]).flags.snapshot()
+    texts = snapshot.texts("segments")
+    assert list(texts) == ["all", "big", "small"]
+    assert [json.loads(text) for text in texts.values()] == [["y"], members(3_000), ["x"]]
 
 
 def test_unchanged_large_segment_is_neither_written_nor_read_again() -> None:
