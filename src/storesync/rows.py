@@ -35,7 +35,7 @@ from flagstore.keys import (
 from storesync.store import Delete, Put, Write, record_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from flagstore.keys import Record
     from storesync.model import Changes, FlagSet, Source
@@ -99,15 +99,17 @@ def plan(
 
 
 def plan_removal(
-    source: str, rows_at: str, store: Store, shown: Iterable[tuple[str, str]]
+    source: str, rows_at: str, store: Store, shown: Container[tuple[str, str]]
 ) -> Iterator[Delete]:
     """Yield the deletes of the rows that flagstore wrote at one place.
 
     *store* has its rows at that place; *shown*: section and key of LaunchDarkly's rows.
     """
     if rows_at.startswith("launchdarkly "):
-        for section, key in sorted(name for name in shown if is_sort_key(name[1])):
-            yield Delete(Key(row_namespace(source, "launchdarkly", section), key))
+        for section in ("flags", "segments"):
+            for row in store.scan(row_namespace(source, "launchdarkly", section)):
+                if (section, row["key"]) in shown:
+                    yield Delete(_key(row), record_bytes(row))
         yield Delete(row_marker(source))
         return
     spaces = (split_namespace(source),) if rows_at else row_namespaces(source)

@@ -45,6 +45,7 @@ def test_status_problems(rig: Rig) -> None:
         ({"refused": "ab" * 32}, "refused", "storesync allow"),
         ({"error": '[1795000000000, "ProviderUnavailable", "down"]'}, "failing", "down"),
         ({"checked_at": 1}, "ok", "the schedule is enabled"),
+        ({"rows_version": 1}, "ok", "SDKs that read them are behind"),
         ({"published": 0, "checked_at": 0}, "empty", "nothing is published"),
     ]
     for change, state, text in changes:

@@ -109,6 +109,9 @@ def problems(name: str, state: SourceState, now: int) -> Iterator[tuple[str, str
     elif age_s > STALE_S and state.pinned <= now:
         text = f"not checked for {duration(age_s)}: make sure that the schedule is enabled"
         yield "ok", text
+    if state.published and state.rows_version != state.published:
+        text = f"the rows do not show version {state.published} yet, so SDKs that read them are"
+        yield "ok", f"{text} behind: `storesync sync {name}` reports why"
 
 
 def depth(operator: Operator, url: str) -> dict[str, int]:
