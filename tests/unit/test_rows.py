@@ -146,6 +146,14 @@ def test_row_that_is_too_large_is_skipped(key: str) -> None:
         assert after[Key("prod:flags", "b")]["item"] == "2"
 
 
+def test_removal_under_a_prefix_is_planned_with_sizes() -> None:
+    """So that it stays within a partition's capacity; other programs' rows are not touched."""
+    present = table(whole(launchdarkly({"a": 1, "theirs": 1})))
+    planned = rows.plan_removal("prod", "launchdarkly p", MemoryStore(present), {("flags", "a")})
+    row = Key("prod:features", "a")
+    assert list(planned) == [Delete(row, record_bytes(present[row])), Delete(MARK)]
+
+
 @pytest.mark.parametrize(
     "key", ["", "x" * (SORT_KEY_BYTES + 1), "é" * (SORT_KEY_BYTES // 2 + 1), "a\ud800"]
 )
