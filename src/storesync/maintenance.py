@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flagstore import keys
+from flagstore.codec import dumps
 from storesync.errors import (
     ConditionFailedError,
     CorruptStoreError,
@@ -120,9 +121,10 @@ def unpin(source: str, store: Store, clock: Clock) -> bool:
 def mark_removed(source: Source, store: Store, clock: Clock, *, purge: bool = False) -> int:
     """Leave a tombstone, so that syncs under way or with cached parameters publish nothing more.
 
-    Readers keep the flags in memory. Without *purge*, the flags stay readable. With it, everything
-    is deleted except the source state, whose counter a new source of the same name continues.
-    Returns the fencing token of the tombstone.
+    Readers keep the flags in memory. Without *purge*, the flags stay readable, and rows under a
+    ``rows_prefix`` are left to the next writer there. With it, everything is deleted except the
+    source state, whose counter a new source of the same name continues. Returns the fencing token
+    of the tombstone.
 
     Raises:
         NotSettledError: if other checks completed first at every attempt.
@@ -142,6 +144,8 @@ def mark_removed(source: Source, store: Store, clock: Clock, *, purge: bool = Fa
         }
         if purge:
             sets["nonce"] = None  # a sync that is still writing rows fails its condition
+        else:
+            sets["rows_at"] = _without_prefixes(source, attempt.seen)
         try:
             store.commit(source.name, attempt.condition(), sets)
         except ConditionFailedError as lost:
@@ -152,6 +156,13 @@ def mark_removed(source: Source, store: Store, clock: Clock, *, purge: bool = Fa
             _purge(source, store, condition, attempt.seen)
         return attempt.token
     raise _overtaken(source.name)
+
+
+def _without_prefixes(source: Source, state: SourceState) -> str | None:
+    """Return ``rows_at`` without places that another program may use from now on."""
+    own = f" {{{source.name}}}"
+    kept = [place for place in json.loads(state.rows_at) if not place or place.endswith(own)]
+    return dumps(kept) if kept else None
 
 
 def _purge(made: Source, store: Store, condition: Condition, state: SourceState) -> None:

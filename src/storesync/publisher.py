@@ -429,9 +429,9 @@ def _shown(state: SourceState, published: PublishedReader) -> set[tuple[str, str
 
 def _foreign_rows(source: Source, row: keys.Key) -> StoreError:
     return StoreError(
-        f'another program\'s rows are stored with rows_prefix "{source.rows_prefix}", such as '
-        f'{row.key!r}: stop that program and set "adopt": true to replace them, or choose another '
-        "prefix"
+        f"rows of another program, or of a removed source, are stored with rows_prefix "
+        f'"{source.rows_prefix}", such as {row.key!r}: stop that program and set "adopt": true to '
+        "replace them, or choose another prefix"
     )
 
 

@@ -14,7 +14,7 @@ from rigs import DynamoRig, RedisRig, open_rig
 from simulators.provider import ModelProvider
 from simulators.unreliable import Killed, UnreliableClient, kill_at
 from storesync.errors import OutOfTimeError, StoreError
-from storesync.maintenance import mark_removed, roll_back
+from storesync.maintenance import mark_removed, restore_source, roll_back
 from storesync.retry import Deadline, SystemClock
 from storesync.stores.redis import RedisStore
 from storesync.stores.redis_client import open_redis
@@ -220,6 +220,15 @@ def test_purge_deletes_rows_that_were_turned_off(place: Place) -> None:
     place.sync(rows=False)
     place.purge()
     assert place.names() == set()
+
+
+def test_removed_source_leaves_its_prefix(place: Place) -> None:
+    """Another program may go on there: the source deletes nothing when it is added elsewhere."""
+    place.sync()
+    mark_removed(place.source(), place.store(), place.rig.clock)
+    assert restore_source("prod", place.rig.store())
+    assert place.sync(rows_prefix=None).rows_error == ""
+    assert place.names() == place.required()
 
 
 @pytest.mark.parametrize("purge", [False, True])
