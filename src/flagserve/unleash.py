@@ -23,7 +23,8 @@ SPEC_WITH_SEGMENTS = (4, 2, 0)
 """SDKs that announce this version of the client specification, or a later one, read segments.
 Others get a segment's constraints in each strategy that uses it."""
 CONTEXT_FIELDS = ("userId", "sessionId", "appName", "remoteAddress")
-"""What a frontend may name beside its properties. The environment is that of the flags."""
+"""What a frontend may name beside its properties. Its environment counts for nothing: the engine
+takes that of the flags."""
 _PROPERTY = re.compile(r"properties\[(.+)\]")
 _SPEC = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})([-+].*)?")
 
@@ -121,9 +122,7 @@ def context(given: Mapping[str, Any], ip: str, session: str) -> dict[str, Any]:
         ValueError: if the properties are not an object, or a string is not Unicode.
     """
     others = {
-        name: value
-        for name, value in given.items()
-        if name not in (*CONTEXT_FIELDS, "environment", "properties")
+        name: value for name, value in given.items() if name not in (*CONTEXT_FIELDS, "properties")
     }
     properties = {**others, **_object(given.get("properties") or {}, "properties")}
     fields = {name: given[name] for name in CONTEXT_FIELDS if given.get(name)}

@@ -147,8 +147,8 @@ def test_server_sdk(name: str) -> None:
         assert any(enabled for one in seen for enabled, _ in one.values())
         statuses = gateway.statuses
         wait_for(lambda: statuses("POST /api/client/metrics"), "metrics")
-        wait_for(lambda: len(statuses(FEATURES)) > 2, "polls")
-        assert statuses(FEATURES)[:3] == [200, 304, 304]
+        wait_for(lambda: len(statuses(FEATURES)) > 1, "poll")
+        assert statuses(FEATURES)[:2] == [200, 304]
         assert set(statuses("POST /api/client/register")) == {202}
         assert set(statuses("POST /api/client/metrics")) == {202}
         serving.rig.store.error, serving.app = DOWN, serving.cold()

@@ -11,8 +11,8 @@ from unittest.mock import Mock
 import pytest
 
 from flagserve.access import MAX_AGE_S, Parameters, parse
-from flagserve.app import PREFLIGHTS, ROUTES
-from flagserve.gateway import MAX_BODY
+from flagserve.app import MAX_DOCUMENTS, PREFLIGHTS, ROUTES
+from flagserve.gateway import MAX_BODY, read_request
 from flagstore.errors import ConfigurationError
 from sdks import sets
 from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE
@@ -102,6 +102,7 @@ def test_old_sdks_get_constraints_for_segments(serving: Served) -> None:
         assert "segments" not in strategy
         assert strategy["constraints"] == segments["4"]["constraints"]
         assert len(whole["features"]) == len(flags)
+    assert serving.send(FEATURES, SECRET, **{"unleash-client-spec": "4.2.0"})[1]["segments"]
     status, body, _ = serving.send(FEATURES, SECRET, **{"unleash-client-spec": "new"})
     assert (status, body) == (400, {"message": "Unleash-Client-Spec is not a version"})
 
@@ -117,6 +118,7 @@ def test_filters() -> None:
         "project=a&project=b&project=": ["aa", "ab", "ba"],
         "project=a&namePrefix=%61%62": ["ab"],
         "project=none": [],
+        "project=": ["aa", "ab", "ba", "ca"],
         "tag=simple:x&environment=production&source=other": ["aa", "ab", "ba", "ca"],
     }.items():
         _, whole, _ = serving.send(FEATURES, SECRET, query=query, **MODERN)
@@ -191,7 +193,8 @@ def constrained(name: str, *values: str) -> dict[str, Any]:
         ("beta", "true", {"properties": {"beta": True}}),
         ("seats", "5", {"properties": {"seats": 5.0}}),
         ("share", "2.5", {"properties": {"share": 2.5}}),
-        ("roles", "a,b", {"properties": {"roles": ["a", "b"]}}),
+        ("roles", "a,,true", {"properties": {"roles": ["a", None, True]}}),
+        ("who", "[object Object]", {"properties": {"who": {"name": "ada"}}}),
         ("environment", "production", {"environment": "default"}),
         ("remoteAddress", "198.51.100.7", {"remoteAddress": ""}),
         ("remoteAddress", "10.0.0.1", {"remoteAddress": "10.0.0.1"}),
@@ -207,8 +210,29 @@ def test_contexts(serving: Served, name: str, value: str, context: dict[str, Any
     assert on(toggles) == ["main"]
 
 
+def test_null_is_no_value(serving: Served) -> None:
+    """As undefined in JavaScript."""
+    strategies = [constrained("plan", "", "None", "null", "undefined")]
+    serving.rig.publish({"main": {**new_flag("main"), "strategies": strategies}})
+    context = {"plan": None, "properties": {"plan": None}}
+    assert on(serving.send("POST /api/frontend", PAGE, {"context": context})[1]) == []
+
+
+def test_impression_data(serving: Served) -> None:
+    """A page reports a flag's use if the flag itself asks for it."""
+    asks = {**new_flag("main"), "impressionData": True}
+    strategy = {"name": "default", "impressionData": True}
+    nested = {**new_flag("variants"), "strategies": [strategy]}
+    serving.rig.publish({"main": asks, "variants": nested})
+    _, toggles, _ = serving.send(FRONTEND, PAGE)
+    assert [toggle["impressionData"] for toggle in toggles["toggles"]] == [True, False]
+
+
 def test_page_without_a_session_gets_a_random_one(serving: Served) -> None:
     """So that half of its visits get what half of them are to get."""
+    strategy = new_flag("main")["strategies"][0]
+    strategy["parameters"] |= {"rollout": "50", "stickiness": "sessionId"}
+    serving.rig.publish({"main": {**new_flag("main"), "strategies": [strategy]}})
     counts = [
         "main" in on(serving.send("POST /api/frontend", PAGE, {"context": {}})[1])
         for _ in range(200)
@@ -248,7 +272,8 @@ def test_kinds_of_keys(serving: Served) -> None:
         assert serving.send(route, mine, body)[0] < 300
         assert serving.send(route, other[mine], body)[0] == 403
         for stranger in ("", mine[:-1], f"{mine}x", mine.upper(), "é", "\ud800", "x" * 100_000):
-            assert serving.send(route, stranger, body)[0] == 401
+            status, refused, _ = serving.send(route, stranger, body, accept_encoding="gzip")
+            assert (status, list(refused)) == (401, ["message"])
     for route in ("GET /api/admin", "PUT /api/frontend", "OPTIONS /api/client/features", ""):
         assert serving.send(route, SECRET)[0] == 404
 
@@ -326,6 +351,7 @@ def test_cold_function_in_an_outage(serving: Served, what: str) -> None:
     serving.rig.store.error = DOWN if what == "flags" else None
     serving.app = serving.cold()
     serving.app.start()
+    assert serving.rig.calls() == []  # one attempt is the client's, which INIT has waited for
     for route, secret in ((FEATURES, SECRET), (FRONTEND, PAGE)):
         status, body, headers = serving.send(route, secret, origin=ORIGIN)
         assert (status, headers["retry-after"]) == (503, "5")
@@ -363,6 +389,7 @@ def test_malformed_requests(serving: Served) -> None:
         ({"body": base64.b64encode(b"\xff\xfe").decode(), "isBase64Encoded": True}, 400),
         ({"body": " " * (MAX_BODY + 1)}, 413),
         ({"body": 7}, 200),
+        ({"body": "{", "routeKey": FRONTEND}, 200),
         ({"headers": None}, 401),
         ({"headers": {"authorization": [PAGE]}}, 401),
         ({"routeKey": None}, 404),
@@ -370,6 +397,8 @@ def test_malformed_requests(serving: Served) -> None:
         got, body, _ = opened(serving.app.respond({**odd, **more}))
         assert got == status, more
         assert status == 200 or body["message"]
+    query = read_request({"rawQueryString": "a=b+c%2B&d&&=e&%ff=%F0%9F%8E%A8&\ud800=%"}).query()
+    assert query == [("a", "b c+"), ("d", ""), ("", "e"), ("\ufffd", "🎨"), ("?", "%")]
     for query in ("%", "%zz=%ff&&=&properties[]=1&properties[a]b=2", "a" * 10_000, "a=1&a=2"):
         assert serving.send(FRONTEND, PAGE, query=query)[0] == 200
 
@@ -387,6 +416,21 @@ def test_warm_requests_read_little(serving: Served) -> None:
             serving.send(FRONTEND, PAGE, query=f"userId={number}")
         assert serving.rig.calls() == [STATE]
     assert serving.app.respond(event)["body"] == first["body"]
+    assert len(serving.app._documents._made) == MAX_DOCUMENTS
+
+
+def test_start_prepares_a_response_for_each_key(serving: Served) -> None:
+    """During INIT, when a function has a whole core: what its clients need is compiled then."""
+    client = serving.rig.another()
+    client.snapshot()
+    serving.app._client = lambda _: client
+    serving.app.start()
+    serving.rig.calls()
+    assert len(serving.app._documents._made) == len(serving.app._views._made) == 1
+    (document,) = serving.app._documents._made.values()
+    serving.send(FEATURES, SECRET, **MODERN)
+    assert [*serving.app._documents._made.values()] == [document]
+    assert serving.rig.calls() == []
 
 
 # -- keys -----------------------------------------------------------------------------------------
