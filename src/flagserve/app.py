@@ -17,6 +17,7 @@ from flagserve.gateway import (
     RequestError,
     Response,
     cacheable,
+    gzipped,
     read_request,
     refusal,
     to_event,
@@ -106,9 +107,12 @@ class App:
         except ValueError as error:
             raise RequestError(400, str(error)) from error
         snapshot = self._client_of(key).snapshot()
-        found: Response = self._documents.get(
-            (key.source, query), snapshot, lambda: cacheable(unleash.features(snapshot, query))
-        )
+
+        def make() -> Response:
+            document = cacheable(unleash.features(snapshot, query))
+            return document._replace(zipped=gzipped(document.body))
+
+        found: Response = self._documents.get((key.source, query), snapshot, make)
         return found
 
     def toggles(self, key: ClientKey, request: Request) -> Response:
@@ -123,8 +127,8 @@ class App:
             raise RequestError(400, "the context is malformed") from error
         client = self._client_of(key)
         flags, snapshot = client.for_context(context), client.snapshot()
-        visible = self._views.get(key, snapshot, lambda: unleash.visible_flags(snapshot, key.sees))
-        return cacheable(unleash.toggles(flags, visible))
+        views = self._views.get(key, snapshot, lambda: unleash.view(snapshot, key.sees))
+        return cacheable(unleash.toggles(flags, views))
 
     def registration(self, key: ClientKey, request: Request) -> Response:
         """Accept what an SDK reports about itself; it is not kept."""

@@ -83,14 +83,18 @@ class Response(NamedTuple):
     """JSON in UTF-8."""
     etag: str = ""
     zipped: bytes = b""
-    """The body, compressed by gzip; empty if it is small."""
+    """The body, compressed by gzip; if it is empty, that is done when it is needed."""
 
 
 def cacheable(text: str) -> Response:
     """Return a response that a client can keep, and ask whether it is still the current one."""
     body = text.encode()
-    zipped = zlib.compress(body, 6, 31) if len(body) >= MIN_GZIP else b""  # 31: gzip's format
-    return Response(200, body, f'"{sha256(body).hexdigest()[:32]}"', zipped)
+    return Response(200, body, f'"{sha256(body).hexdigest()[:32]}"')
+
+
+def gzipped(body: bytes) -> bytes:
+    """Compress a body; the same bytes in every process."""
+    return zlib.compress(body, 6, 31)  # 31: gzip's format
 
 
 def refusal(status: int, message: str) -> Response:
@@ -111,13 +115,15 @@ def to_event(
         headers["vary"] = ", ".join(filter(None, [headers.get("vary"), "Accept-Encoding"]))
         if _has(request.headers.get("if-none-match", ""), response.etag):
             return {"statusCode": 304, "headers": headers}
-    body = response.body.decode()
-    if body:
+    if response.body:
         headers["content-type"] = "application/json"
-    zipped = bool(response.zipped) and _takes_gzip(request.headers.get("accept-encoding", ""))
+    accepted = request.headers.get("accept-encoding", "")
+    zipped = len(response.body) >= MIN_GZIP and _takes_gzip(accepted)
     if zipped:
         headers["content-encoding"] = "gzip"
-        body = b64encode(response.zipped).decode()
+        body = b64encode(response.zipped or gzipped(response.body)).decode()
+    else:
+        body = response.body.decode()
     status = response.status
     return {"statusCode": status, "headers": headers, "body": body, "isBase64Encoded": zipped}
 

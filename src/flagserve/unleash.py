@@ -25,6 +25,8 @@ Others get a segment's constraints in each strategy that uses it."""
 CONTEXT_FIELDS = ("userId", "sessionId", "appName", "remoteAddress")
 """What a frontend may name beside its properties. Its environment counts for nothing: the engine
 takes that of the flags."""
+NO_VARIANT = '{"name":"disabled","enabled":false,"feature_enabled":true,"featureEnabled":true}'
+"""Both spellings, as from the server."""
 _PROPERTY = re.compile(r"properties\[(.+)\]")
 _SPEC = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})([-+].*)?")
 
@@ -155,40 +157,47 @@ def _string(value: Any) -> str:  # noqa: ANN401 - JSON
     return text
 
 
-def visible_flags(snapshot: "Snapshot", sees: Callable[[str], bool]) -> list[tuple[str, bool]]:
-    """Return the flags that a browser may know of, each with whether it wants impression data."""
+class View(NamedTuple):
+    """A flag that a browser may know of, and the JSON around its variant if it is on."""
+
+    name: str
+    before: str
+    after: str
+
+
+def view(snapshot: "Snapshot", sees: Callable[[str], bool]) -> list[View]:
+    """Return the flags that a browser may know of."""
     found = []
     for name, text in snapshot.texts("flags").items():
         if not sees(name):
             continue
-        # Few ask for it, and decoding takes longer than searching.
+        # Few want impression data, and decoding takes longer than searching.
         asks = '"impressionData":true' in text and json.loads(text)["impressionData"] is True
-        found.append((name, asks))
+        before = f'{{"name":{dumps(name)},"enabled":true,"variant":'
+        found.append(View(name, before, f',"impressionData":{dumps(asks)}}}'))
     return found
 
 
-def toggles(flags: "ContextFlags", visible: Iterable[tuple[str, bool]]) -> str:
+def toggles(flags: "ContextFlags", views: Iterable[View]) -> str:
     """Return the response to a frontend's SDK (``/api/frontend``), as JSON.
 
-    Args:
-        flags: the flags for its context.
-        visible: :func:`visible_flags`. Those that are on get into the response, with no more than
-            what they evaluate to.
+    Those flags that are on are in it, with no more than what they evaluate to.
     """
     found = []
-    for name, impressions in visible:
-        detail = flags.detail(name)
-        if not detail.enabled:
-            continue
-        is_varied = detail.variant is not None
-        variant = {"name": detail.variant if is_varied else "disabled", "enabled": is_varied}
-        if detail.config is not None:
-            variant["payload"] = detail.config
-        # Both spellings, as from the server.
-        variant |= {"feature_enabled": True, "featureEnabled": True}
-        one = {"name": name, "enabled": True, "variant": variant, "impressionData": impressions}
-        found.append(one)
-    return dumps({"toggles": found})
+    for name, before, after in views:
+        evaluation = flags.evaluation(name)
+        if evaluation.value is True:
+            found.append(f"{before}{_variant(evaluation.variant, evaluation.config)}{after}")
+    return f'{{"toggles":[{",".join(found)}]}}'
+
+
+def _variant(name: str | int | None, payload: dict[str, str] | None) -> str:
+    if name is None:
+        return NO_VARIANT
+    variant: dict[str, Any] = {"name": name, "enabled": True}
+    if payload is not None:
+        variant["payload"] = payload
+    return dumps({**variant, "feature_enabled": True, "featureEnabled": True})
 
 
 def check_registration(body: bytes) -> dict[str, Any]:

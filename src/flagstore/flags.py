@@ -202,6 +202,10 @@ class ContextFlags:
             self._state.on_evaluation(detail, self._context_key())
         return detail
 
+    def evaluation(self, key: str) -> Evaluation:
+        """Return an engine's result as it is: not converted, not copied, not reported."""
+        return self._evaluate(key)[0]
+
     def all(self) -> dict[str, Detail]:
         """Return the detail of every flag by key, sorted; ``on_evaluation`` is not called."""
         state = self._state
