@@ -133,6 +133,8 @@ def record_report(
         "SkippedRows": len(report.skipped_rows),
         "RowFailures": bool(report.rows_error),
     }
+    if report.rows_error:  # the alarm on it ignores a failure that the next check repairs
+        values["SyncFailures"] = 1
     if report.outcome == "published":
         for section, number in report.counts.items():  # rule_based_segments: RuleBasedSegments
             values[section.title().replace("_", "")] = number

@@ -162,6 +162,21 @@ def test_provider_down(world: World, launchdarkly: LaunchDarklySimulator) -> Non
     assert_alarms(world, "FreshnessAlarm", "SyncFailureAlarm")
 
 
+def test_rows_of_another_program(world: World, launchdarkly: LaunchDarklySimulator) -> None:
+    """A prefix that is refused raises the alarm: the rows at the former one go stale."""
+    world.deployment.clients["dynamodb"].put_item(
+        TableName=world.deployment.table,
+        Item={"namespace": {"S": "relay:features"}, "key": {"S": "theirs"}, "item": {"S": "{}"}},
+    )
+    prod = ("prod", "launchdarkly", launchdarkly.url, KEY)
+    world.deployment.put_source(*prod, rows_prefix="relay")
+    world.clock.advance(30)
+    world.schedule(6)
+    world.deployment.put_source(*prod, rows_prefix="relay", adopt=True)
+    world.clock.advance(30)
+    assert_alarms(world, "SyncFailureAlarm")
+
+
 def test_schedule_stops(world: World) -> None:
     """Missing checks raise the alarm, even if webhooks still arrive."""
     world.clock.advance(2 * SCHEDULE_S)
