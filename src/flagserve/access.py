@@ -34,8 +34,8 @@ MAX_AGE_S = 60.0
 """Maximum age of keys in memory. An unknown key causes no earlier read."""
 PAUSE_S = 5.0
 """Pause after the keys could not be read."""
-LOAD_S = 2.0
-"""Time for one read, all pages together."""
+LOAD_S, REFRESH_S = 2.0, 1.0
+"""Time for a first read, all pages together; and for one while there are keys in memory."""
 
 
 class ClientKey(NamedTuple):
@@ -165,7 +165,8 @@ class ClientKeys:
         now = self._monotonic()
         if now >= self._next_read:
             try:
-                self._keys = self._parsed(self._read(now + LOAD_S))
+                limit_s = LOAD_S if self._keys is None else REFRESH_S
+                self._keys = self._parsed(self._read(now + limit_s))
                 # Processes that started together must not read together.
                 self._next_read = now + MAX_AGE_S * (0.8 + os.urandom(1)[0] / 1275)
             except StoreUnavailableError as error:

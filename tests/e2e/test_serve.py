@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
@@ -17,6 +18,7 @@ from urllib.parse import urlencode
 import pytest
 import requests
 
+from flagserve.app import ROUTES
 from sdks import sets
 from sdks.processes import PYTHON, needs_python
 from simulators.memory_store import MemoryStore
@@ -214,6 +216,30 @@ def test_documents(world: World, query: str, spec: str) -> None:
     by_name = [sorted(one.get("segments", []), key=lambda s: s["name"]) for one in (ours, theirs)]
     assert by_name[0] == by_name[1]
     assert ("segments" in ours) == ("segments" in theirs) == (spec[:3] >= "4.2")
+
+
+@pytest.mark.campaign
+def test_statuses(world: World) -> None:
+    """Each kind of token gets the server's status at each path, and so does a report."""
+    at = "2026-01-01T00:00:00Z"
+    registration = {"appName": "shop", "interval": 10, "started": at, "strategies": []}
+    body = {**registration, "bucket": {"start": at, "stop": at, "toggles": {"x": {"yes": 1}}}}
+    backend = world.server.backend_token("development")
+    frontend = world.server.frontend_token("development")
+    tokens = {backend: SECRET, frontend: PAGE, "nobody": "nobody", "": ""}
+    for route, (theirs, mine), content in product(ROUTES, tokens.items(), (body, {}, [])):
+        method, _, path = route.partition(" ")
+        sent = {"json": content} if method == "POST" else {}
+        statuses = [
+            requests.request(
+                method, url, headers={"Authorization": token} if token else {}, timeout=10, **sent
+            ).status_code
+            for url, token in (
+                (f"{world.server.url}{path}", theirs),
+                (f"{world.gateway.url.removesuffix('/api')}{path}", mine),
+            )
+        ]
+        assert statuses[0] == statuses[1], (route, theirs[:20], content)
 
 
 def shown(toggles: Any) -> dict[str, Any]:

@@ -6,10 +6,12 @@ import json
 import os
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flagserve import runtime
 from flagstore.cache import TTL_S
 from simulators.deployment import KEY, SECRET, TOKEN, Context
 from simulators.serving import opened
@@ -80,6 +82,16 @@ def test_flags_of_both_stores(
     monkeypatch.setattr(client._cache, "_clock", lambda: now)
     _, shown = ask(app, FRONTEND, TOKEN)
     assert "brand-new" in {toggle["name"] for toggle in shown["toggles"]}
+
+
+def test_authorities_of_redis_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file beside the code, as for SyncFunction, has the only ones that are trusted."""
+    packed = tmp_path / "redis-ca.pem"
+    monkeypatch.setattr(runtime, "REDIS_CA_FILE", str(packed))
+    assert runtime._redis("rediss://redis.example")._ca_file == ""
+    packed.touch()
+    assert runtime._redis("rediss://redis.example")._ca_file == str(packed)
+    assert Path(runtime.__file__).parents[1].name == "src"  # as /var/task
 
 
 def test_ssm_out_of_reach(cold: Callable[..., Any], output: Output) -> None:

@@ -63,7 +63,8 @@ class Serving:
             meta = {"version": 2, "query": {"environment": "production"}}
             self.rig.publish(dict(flags), meta, segments=dict(segments or {}))
         self.keys, self.log = dict(keys), list[str]()
-        self.reads, self.down = 0, False
+        self.reads, self.down = list[float](), False
+        """Seconds that each read of the keys was given."""
         self.app = self.cold()
 
     def cold(self) -> App:
@@ -74,8 +75,8 @@ class Serving:
     def respond(self, event: Mapping[str, Any]) -> dict[str, Any]:
         return self.app.respond(event)
 
-    def _read(self, _deadline: float) -> dict[str, str]:
-        self.reads += 1
+    def _read(self, deadline: float) -> dict[str, str]:
+        self.reads.append(round(deadline - self.rig.mono.monotonic(), 6))
         if self.down:
             raise StoreUnavailableError("SSM is down")
         return {name: json.dumps(value) for name, value in self.keys.items()}
