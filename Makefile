@@ -50,6 +50,10 @@ setup: ## install everything that tests, checks and `make run` need (once; no ro
 	@$(call install,$(ENVIRONMENTS))
 	@echo "Everything is installed. Next: make test, or make run."
 
+.PHONY: setup-node
+setup-node: ## install the providers' SDKs for Node.js, into tests/sdks/node only (npm; no root)
+	@tools/setup-e2e --node
+
 .PHONY: setup-e2e
 setup-e2e: ## install real servers and SDKs for Node.js, for tests that need them (apt-get, npm; root)
 	@tools/setup-e2e
@@ -108,7 +112,7 @@ mutants: .venv/.ready ## mutmut on guard, signature, layout and pipeline, by han
 
 .PHONY: differential
 differential: .venv/.ready .venv-sdks/.ready ## our engines beside the providers' own: 100,000 cases each, and planted faults
-	$(PYTEST) --dist=worksteal -m campaign tests/differential
+	$(PYTEST) --dist=worksteal -m campaign tests/differential tests/sdks
 
 .PHONY: conformance-data
 conformance-data: .venv/.ready ## fetch the providers' own test data into .conformance-data, every byte checked

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
@@ -196,6 +197,10 @@ class DynamoRig(Rig):
         """Return where the providers' SDKs find the rows."""
         return {"table": self.table.name, "prefix": SOURCE}
 
+    def address(self) -> str:
+        """Return the store's host and port."""
+        return urlsplit(self.aws.endpoint).netloc
+
 
 @dataclass
 class RedisRig(Rig):
@@ -230,6 +235,9 @@ class RedisRig(Rig):
     def place(self) -> dict[str, str]:
         user, _, password = self.login.partition(":")
         return {"redis": self.server.url(user, password), "prefix": f"{{{SOURCE}}}"}
+
+    def address(self) -> str:
+        return urlsplit(self.server.url()).netloc
 
 
 def open_rig(

@@ -6,7 +6,10 @@ import json
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,11 +17,13 @@ import pytest
 from rigs import SOURCE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import PurePath
 
     from rigs import AnyRig
     from simulators.redis_server import Server
+
+    type Evaluate = Callable[..., tuple[list[str], list[str]]]
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-sdks" / "bin" / "python"
@@ -69,9 +74,37 @@ def adapted(rig: AnyRig, sdk: str, **task: Any) -> tuple[list[str], list[str]]:
     return lines, json.loads(calls)
 
 
-def node(script: str, **task: Any) -> list[str]:
-    """Evaluate by a script among the Node.js SDKs; one string of JSON for each line."""
-    return _strings(run([needs_node(), NODE_FOLDER / script], task, os.environ))
+@contextmanager
+def node_sdk(sdk: str, environment: Mapping[str, str]) -> Iterator[Evaluate]:
+    """Start an SDK for Node.js (see node/evaluate.cjs) and give the function that evaluates a task.
+
+    It returns one string of JSON for each context, and the addresses that the SDK connected to.
+    """
+    command: list[str | PurePath] = [needs_node(), NODE_FOLDER / "evaluate.cjs", sdk]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
+    with (
+        TemporaryFile("w+", encoding="utf-8") as errors,
+        subprocess.Popen(command, env=environment, stderr=errors, **pipes) as process,
+    ):
+
+        def evaluate(**task: Any) -> tuple[list[str], list[str]]:
+            assert process.stdin
+            assert process.stdout
+            timer = Timer(TIMEOUT_S, process.kill)
+            timer.start()
+            process.stdin.write(f"{json.dumps(task)}\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            timer.cancel()
+            errors.seek(0)
+            assert line, errors.read()[-3000:]
+            done = json.loads(line)
+            return _strings(done["results"]), done["connections"]
+
+        try:
+            yield evaluate
+        finally:
+            process.kill()
 
 
 def needs_node() -> str:

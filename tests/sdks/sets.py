@@ -113,6 +113,24 @@ def _variant(kind: str, value: str) -> dict[str, Any]:
     return {"name": kind, "weight": 500, "stickiness": "default", "payload": payload}
 
 
+def change(server: Any) -> None:
+    """Change and remove flags and segments at a provider that has the set above."""
+    if isinstance(server, LaunchDarklySimulator):
+        server.set_flag(MAIN, fallthrough={"variation": 1})
+        server.set_segment("employees", rules=[])
+        server.remove_segment("used-by-no-flag")
+    elif isinstance(server, SplitSimulator):
+        server.set_flag(MAIN, killed=True, defaultTreatment="dead", sets=["mobile"])
+        server.set_segment("beta-testers", remove=["user-3", "user-12"], add=["user-5"])
+        server.set_segment(LARGE, remove=["user-10"])
+        server.set_rule_based("insiders", excluded={"keys": ["user-16"], "segments": []})
+    else:
+        server.set_flag(MAIN, strategies=[])
+        server.set_segment(2, constraints=[])
+    server.remove_flag(REMOVED)
+    server.remove_flag(ARCHIVED)
+
+
 def contexts(provider: str, count: int = 200) -> list[dict[str, Any]]:
     """Return contexts in a provider's form, each without some of the attributes."""
     random = Random(1)

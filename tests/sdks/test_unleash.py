@@ -59,9 +59,7 @@ def test_stored_document_is_evaluated_as_the_response(rig: AnyRig) -> None:
         seen.append(sdk(document, FLAGS))
         same(seen[-1], sdk(rig.provider.document().decode(), FLAGS), CONTEXTS)
         if len(seen) == 1:
-            rig.provider.set_flag(MAIN, strategies=[])
-            rig.provider.remove_flag(ARCHIVED)
-            rig.provider.set_segment(2, constraints=[])
+            sets.change(rig.provider)
     differing: Counter[str] = Counter()
     for old, new in zip(*(map(json.loads, lines) for lines in seen), strict=True):
         assert (old["flags"][ARCHIVED][0], new["flags"][ARCHIVED][0]) == (True, False)

@@ -1,0 +1,201 @@
+"""Handlers for Node.js run on what flagstore wrote: those of examples/node, and published guides'.
+
+The guides are not part of this repository. Their code runs as written, but for their own errors and
+for what they leave to the reader, both listed here.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+from markdown_it import MarkdownIt
+
+from flagserve.access import ClientKeys
+from flagserve.app import App
+from rigs import SOURCE, RedisRig, open_rig
+from sdks import processes
+from sdks.processes import NODE_FOLDER
+from sdks.sets import SERVERS
+from simulators import launchdarkly_flags, split_flags, unleash_flags
+from simulators.launchdarkly import LaunchDarklySimulator
+from simulators.serving import Gateway
+from simulators.split import SplitSimulator
+from simulators.unleash import UnleashSimulator
+from tests.docs.pages import blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rigs import AnyRig
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLES = REPOSITORY / "examples" / "node"
+GUIDES = REPOSITORY.parent / "shared" / "guides"
+HANDLERS = sorted(path.name for path in EXAMPLES.glob("*.mjs"))
+EVENTS = "events.launchdarkly.com:443"
+"""Where LaunchDarkly's SDKs send events, which the guides do not turn off; no test gets through."""
+TOKEN = "a-client-key-of-a-test"
+YOUR_WORK = """/*
+        ...evaluate your flags and do your work here...
+    */
+    callback();"""
+# This SDK returns defaults until it is connected to Redis.
+OUR_WORK = """store.initialized(() => {
+        ldClient.variation('my-flag', { key: 'anonymous' }, false, callback);
+    });"""
+
+
+def invoke(
+    folder: Path, name: str, text: str, event: Any, environment: Mapping[str, str]
+) -> tuple[Any, list[str]]:
+    """Run a handler as the file *name*; return its result and the addresses it connected to."""
+    command = processes.needs_node()
+    (folder / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
+    (folder / name).write_text(text, encoding="utf-8")
+    script = [command, NODE_FOLDER / "invoke.mjs", folder / name, json.dumps(event)]
+    ended = json.loads(processes.output(script, environment).splitlines()[-1])
+    return ended["result"], ended["connections"]
+
+
+def environment(rig: AnyRig) -> dict[str, str]:
+    more = {"FLAGSTORE_REDIS_URL": rig.server.url()} if isinstance(rig, RedisRig) else {}
+    return rig.environment() | more
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_example_handler_runs(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
+    """The flag is on, and nothing is connected to but the store."""
+    provider, store = name.removesuffix(".mjs").split("-")
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    with SERVERS[provider]() as server:
+        rig = open_rig(request, store, server, provider)
+        assert rig.sync(document=provider == "unleash").outcome == "published"
+        event = {"user": "ada", "plan": "team"}
+        result, connections = invoke(tmp_path, name, text, event, environment(rig))
+    assert result == {"newCheckout": True}
+    assert connections == [rig.address()]
+
+
+def test_examples_use_the_tested_versions() -> None:
+    ours, tested = (
+        json.loads((folder / "package.json").read_text())["dependencies"]
+        for folder in (EXAMPLES, NODE_FOLDER)
+    )
+    assert ours.items() <= tested.items()
+
+
+def test_page_shows_the_handler() -> None:
+    (block,) = blocks("docs/other-languages.md")
+    assert block.text == (EXAMPLES / "launchdarkly-dynamodb.mjs").read_text(encoding="utf-8")
+
+
+def code(guide: str, holds: str) -> str:
+    """Return the last block of a guide that holds a string."""
+    paths = list(GUIDES.glob(f"{guide}-*.md"))
+    if not paths:
+        pytest.skip("allowed: the published guides are not next to this repository")
+    text = paths[0].read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    tokens = MarkdownIt().parse(text)
+    found = [token.content for token in tokens if token.type in {"code_block", "fence"}]
+    return [text for text in found if holds in text][-1]
+
+
+def changed(text: str, changes: Mapping[str, str]) -> str:
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def guide_000() -> str:
+    """Its `await` needs an async function, which must not end before the callback is called."""
+    changes = {
+        "handler = (event, context, callback)": "handler = async (event, context, callback)",
+        "client\n      .getTreatment(": "await client\n      .getTreatment(",
+    }
+    return changed(code("000", "SplitFactory"), changes)
+
+
+def guide_001() -> str:
+    """`init` ignores the nested option, and so is not in daemon mode."""
+    return changed(code("001", "use_ldd: true"), {"{ldConfig}": "ldConfig", YOUR_WORK: OUR_WORK})
+
+
+def guide_002() -> str:
+    """Its last handler, with a store as the section before creates it; nothing is changed."""
+    name = "launchdarkly-node-server-sdk"
+    begin = f'const LaunchDarkly = require("{name}");\n'
+    begin += "const client = LaunchDarkly.init(process.env.LAUNCHDARKLY_SDK_KEY);\n"
+    with_store = code("002", f'require("{name}-dynamodb")') + code("002", "useLdd: true")
+    return changed(code("002", "SIGTERM"), {begin: with_store})
+
+
+class Guide(NamedTuple):
+    code: Callable[[], str]
+    provider: str
+    store: str
+    prefix: str
+    """What its SDK reads if the code sets none."""
+    flag: str
+    result: Any
+
+
+OK = {"statusCode": 200, "body": "true"}
+AS_WRITTEN = {
+    "000": Guide(guide_000, "split", "redis", "", "my_feature", "Treatment for a_key: on"),
+    "001": Guide(guide_001, "launchdarkly", "redis", "launchdarkly", "my-flag", True),
+    "002": Guide(guide_002, "launchdarkly", "dynamodb", "", "my-flag", OK),
+}
+
+
+@pytest.mark.parametrize("name", AS_WRITTEN)
+def test_guide_runs_as_written(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
+    """On rows under the prefix that its SDK reads; what it connects to is the store."""
+    guide = AS_WRITTEN[name]
+    text = guide.code()
+    with server_with(guide.provider, guide.flag) as server:
+        rig = open_rig(request, guide.store, server, guide.provider)
+        assert rig.sync(rows_prefix=guide.prefix).rows_error == ""
+        host, _, port = rig.address().partition(":")
+        variables = {
+            "ELASTICACHE_PRIMARY_ENDPOINT": rig.address(),
+            "ELASTICACHE_ENDPOINT": host,
+            "ELASTICACHE_PORT": port,
+            "DYNAMODB_TABLE": rig.place().get("table", ""),
+            "LAUNCHDARKLY_SDK_KEY": "sdk-key",
+        }
+        found = invoke(tmp_path, "index.cjs", text, {}, rig.environment() | variables)
+    assert found[0] == guide.result
+    assert {*found[1]} - {EVENTS} == {rig.address()}
+
+
+def test_guide_004_runs_with_another_url(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Nothing but the URL is changed, to ServeFunction's, which is all that it connects to."""
+    text = code("004", 'isEnabled("simpleFlag")')
+    with server_with("unleash", "simpleFlag") as server:
+        rig = open_rig(request, "dynamodb", server, "unleash")
+        assert rig.sync().outcome == "published"
+    client, connection = rig.reader()
+    key = {"source": SOURCE, "kind": "server", "secrets": [TOKEN]}
+    keys = ClientKeys(lambda _: {"guide": json.dumps(key)}, print, time.monotonic)
+    with closing(connection), Gateway(App(keys, lambda _: client, print).respond) as gateway:
+        changes = {"https://sandbox.getunleash.io/enterprise/api/": f"{gateway.url}/"}
+        variables = rig.environment() | {"API_TOKEN": TOKEN}
+        found = invoke(tmp_path, "index.mjs", changed(text, changes), {}, variables)
+    assert found[0]["body"] == {"message": "Feature flag 'simpleFlag' is enabled"}
+    assert found[1] == [urlsplit(gateway.url).netloc]
+
+
+def server_with(provider: str, flag: str) -> Any:
+    """Return a provider with one flag, which is on."""
+    if provider == "split":
+        return SplitSimulator({flag: split_flags.new_flag(flag)}, {}, {})
+    if provider == "unleash":
+        return UnleashSimulator({flag: unleash_flags.new_flag(flag)}, {})
+    return LaunchDarklySimulator({flag: launchdarkly_flags.new_flag(flag)}, {})
