@@ -176,10 +176,11 @@ call-counts: ## how many functions a sync and a read run (LIST=--list: which)
 # -- Running and building --------------------------------------------------------------------------
 
 .PHONY: run
-run: ## the whole application on this machine: no Docker, no AWS (STORE=redis PROVIDER=split SERVE=1 KEEP=1)
+run: ## the whole application here: no Docker, no AWS (STORE=redis PROVIDER=split LANGUAGE=node SERVE=1 KEEP=1)
 	@$(call install,$(RUN_ENVIRONMENTS) $(if $(SERVE),.venv-sdks))
+	@$(if $(filter node,$(LANGUAGE)),$(MAKE) setup-node)
 	@.venv/bin/python -m local.run $(if $(KEEP),--keep) $(if $(PROVIDER),--provider=$(PROVIDER)) \
-	  $(if $(STORE),--store=$(STORE)) $(if $(SERVE),--serve)
+	  $(if $(STORE),--store=$(STORE)) $(if $(LANGUAGE),--language=$(LANGUAGE)) $(if $(SERVE),--serve)
 
 .PHONY: invoke
 invoke: .venv/.ready ## run both functions on a sample: no Docker, no AWS (EVENT=events/schedule.json)

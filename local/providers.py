@@ -124,6 +124,8 @@ class Provider:
             "sources": {**base, "options": options, "store": store.name, "allow_http": True},
             "credentials": credential,
         }
+        if self.name == "unleash":
+            found["sources"]["document"] = True  # for Unleash's SDKs
         if self.webhooks:
             credential["key"] = self.server.sdk_key
             webhook_options = dict(self.webhook_options)

@@ -23,6 +23,9 @@ from local import processes
 from local.certificates import client_context
 from local.consumer_process import Consumer
 from local.deploy import build, connect, function_log, is_built, sam_deploy
+from local.node_consumer import NodeConsumer
+from local.node_consumer import problem as node_problem
+from local.output import say, step, title
 from local.providers import FLAG, OTHER_FLAGS, PROVIDERS, TOGGLE, Store
 from local.served_consumer import ServedConsumer
 from local.stand_in import REPOSITORY, StandIn
@@ -36,17 +39,17 @@ if TYPE_CHECKING:
 SOURCE = "prod"
 PARAMETER_PREFIX = "/flagstore"
 STORES = ("dynamodb", "redis")
+LANGUAGES = ("node", "python")
 SERVED = "unleash"
 """The provider whose API ServeFunction speaks."""
 LOG = REPOSITORY / ".aws-sam" / "run.log"
 SHOWN_LINES = 12
 SHOWN_FLAGS = 4
-WIDTH = 72
 CONSUMER_WITHIN_S = 10.0
 CONSUMER_LINES = 3
 SYNC_WITHIN_S = 30.0
 SEEN_WITHIN_S = 60.0
-"""ServeFunction may have looked just before the change."""
+"""ServeFunction, or an SDK for Node.js, may have looked just before the change."""
 POLL_S = 0.05
 # In a burst, checks of one source start at least 1 s apart; the time of a single one is shown here.
 PAUSE_S = 1.2
@@ -67,26 +70,15 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help="read through ServeFunction")
     parser.add_argument("--provider")
     parser.add_argument("--store", default="dynamodb")
+    parser.add_argument("--language", default="python")
     arguments = parser.parse_args()
     arguments.provider = arguments.provider or (SERVED if arguments.serve else "launchdarkly")
-    problem = ""
-    if arguments.serve and (arguments.provider, arguments.store) != (SERVED, "dynamodb"):
-        problem = "SERVE=1 shows Unleash's flags in DynamoDB: omit PROVIDER and STORE"
-    for kind, known in (("provider", sorted(PROVIDERS)), ("store", STORES)):
-        if (name := getattr(arguments, kind)) not in known:
-            problem = f"no {kind} {name!r}: use one of {', '.join(known)}"
-    if arguments.store == "redis" and shutil.which("redis-server") is None:
-        problem = (
-            "STORE=redis needs redis-server, which is not on the PATH: "
-            "run `make setup-e2e`, or install your distribution's redis-server"
-        )
-    if problem:
+    if problem := _problem(arguments):
         sys.stderr.write(f"make run: {problem}\n")
         return WRONG_USAGE
     processes.exit_on_signals()
     try:
-        provider = PROVIDERS[arguments.provider]()
-        _run(provider, arguments.store, keep=arguments.keep, serve=arguments.serve)
+        _run(PROVIDERS[arguments.provider](), arguments)
     except KeyboardInterrupt:
         say("\nstopped")
         return 0 if arguments.keep else INTERRUPTED
@@ -95,13 +87,32 @@ def main() -> int:
     return 0
 
 
-def _run(provider: Provider, store_name: str, *, keep: bool, serve: bool) -> None:
+def _problem(arguments: argparse.Namespace) -> str:
+    """Return what is wrong with the options, or what they need; empty if nothing is."""
+    kinds = {"provider": sorted(PROVIDERS), "store": STORES, "language": LANGUAGES}
+    for kind, known in kinds.items():
+        if (name := getattr(arguments, kind)) not in known:
+            return f"no {kind} {name!r}: use one of {', '.join(known)}"
+    chosen = (arguments.provider, arguments.store, arguments.language)
+    if arguments.serve and chosen != (SERVED, "dynamodb", "python"):
+        return "SERVE=1 shows Unleash's flags in DynamoDB: omit PROVIDER, STORE and LANGUAGE"
+    if arguments.language == "node" and (found := node_problem(*chosen[:2])):
+        return found
+    if arguments.store == "redis" and shutil.which("redis-server") is None:
+        return (
+            "STORE=redis needs redis-server, which is not on the PATH: "
+            "run `make setup-e2e`, or install your distribution's redis-server"
+        )
+    return ""
+
+
+def _run(provider: Provider, arguments: argparse.Namespace) -> None:
     begun = time.monotonic()
     ca = trustme.CA()
     say(f"flagstore with a simulated {provider.title}: no Docker, no AWS account, no root")
     title("Deploying")
-    with _store(store_name, ca) as store, _stand_in(ca) as stand_in:
-        deployed = _deploy(stand_in, {"ServeFlags": "true"} if serve else {})
+    with _store(arguments.store, ca) as store, _stand_in(ca) as stand_in:
+        deployed = _deploy(stand_in, {"ServeFlags": "true"} if arguments.serve else {})
         with provider.server:
             demo = Demo(
                 stand_in=stand_in,
@@ -109,11 +120,12 @@ def _run(provider: Provider, store_name: str, *, keep: bool, serve: bool) -> Non
                 provider=provider,
                 store=store,
                 secret=secrets.token_hex(16),
+                language=arguments.language,
             )
             with step(f"{provider.title} with {OTHER_FLAGS} flags, its SSM parameters"):
                 demo.configure()
             demo.first_sync()
-            demo.read(begun, keep=keep)
+            demo.read(begun, keep=arguments.keep)
     title("Ended; nothing is left running.")
 
 
@@ -177,6 +189,7 @@ class Demo:
         provider: the simulated provider, running.
         store: where the flags are published, running.
         secret: the webhooks' secret.
+        language: the consumer's.
 
     """
 
@@ -185,6 +198,7 @@ class Demo:
     provider: Provider
     store: Store
     secret: str
+    language: str
 
     @property
     def url(self) -> str:
@@ -239,8 +253,7 @@ class Demo:
 
     def read(self, begun: float, *, keep: bool) -> None:
         """Start a consumer, change a flag, and wait until the consumer shows it."""
-        kind = ServedConsumer if self.deployed.serve_base_url else Consumer
-        prepared = kind(self.stand_in, self.deployed, self.store, SOURCE)
+        prepared = self._consumer()
         title(f"A consumer: another process, with {prepared.equipment}")
         others = sorted(key for key in self.provider.server.flags() if key != FLAG)
         with prepared as consumer:
@@ -254,6 +267,12 @@ class Demo:
                 self._explain(consumer)
                 while True:
                     say(f"consumer | {consumer.line(None)}")
+
+    def _consumer(self) -> Consumer:
+        given = (self.stand_in, self.deployed, self.store, SOURCE)
+        if self.language == "node":
+            return NodeConsumer(*given, self.provider.name)
+        return (ServedConsumer if self.deployed.serve_base_url else Consumer)(*given)
 
     def _change(self, consumer: Consumer) -> None:
         time.sleep(PAUSE_S)
@@ -361,33 +380,6 @@ class Demo:
         lines = [line for line in lines if not line.startswith(NOISE)]
         log = self.stand_in.log().splitlines()
         return "\n".join(lines + [line for line in log if " ERROR " in line or " WARNING " in line])
-
-
-# -- output ---------------------------------------------------------------------------------------
-
-
-def title(text: str) -> None:
-    """Print a heading."""
-    print(f"\n{text}", flush=True)
-
-
-def say(text: str) -> None:
-    """Print indented lines."""
-    print("".join(f"  {line}\n" for line in text.splitlines()), end="", flush=True)
-
-
-@contextmanager
-def step(name: str) -> Iterator[None]:
-    """Print the name of a step, and when it ends its duration."""
-    begun = time.monotonic()
-    print(f"  {name} ", end="", flush=True)
-    outcome = "failed after "
-    try:
-        yield
-        outcome = ""
-    finally:
-        took = f"{outcome}{time.monotonic() - begun:.1f} s"
-        print(took.rjust(max(WIDTH - len(name) - 3, len(took))), flush=True)
 
 
 if __name__ == "__main__":

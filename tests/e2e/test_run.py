@@ -19,6 +19,7 @@ import pytest
 import requests
 
 from local.stand_in import ACCESS_KEY_ID, DEFAULT_REGION, REPOSITORY, SECRET_ACCESS_KEY
+from sdks.processes import needs_node
 from simulators.redis_server import MISSING
 from storesync import config, providers
 
@@ -144,16 +145,27 @@ def temporary(tmp_path: Path) -> Path:
                 "flags, from https://",
             ],
         ),
+        (
+            ["LANGUAGE=node"],
+            ["with only examples/node/launchdarkly-dynamodb.mjs and FlagReaderPolicy"],
+        ),
+        (
+            ["LANGUAGE=node", "STORE=redis", "PROVIDER=split"],
+            ["with only examples/node/split-redis.mjs and the URL of Redis"],
+        ),
     ],
 )
 def test_run(temporary: Path, options: list[str], expected: list[str]) -> None:
     """Deploys, syncs, reads in another process, shows a change, and leaves nothing behind."""
     if "STORE=redis" in options and shutil.which("redis-server") is None:
         pytest.skip(MISSING)
+    if "LANGUAGE=node" in options:
+        needs_node()
     with Run(["make", "run", *options], temporary) as run:
         code = run.wait()
     assert code == 0, run.output
-    change = ["consumer | 50 flags, ", "consumer | new-checkout: off"]
+    start = "in Node.js v" if "LANGUAGE=node" in options else "consumer | 50 flags, "
+    change = [start, "consumer | new-checkout: off"]
     for line in (*expected, *change, "consumer | new-checkout: on", "All of it worked"):
         assert line in run.output
     assert run.output.index("new-checkout: off") < run.output.index("new-checkout: on")
@@ -225,6 +237,19 @@ PROVIDERS, STORES = (", ".join(sorted(names)) for names in (providers.names(), c
     [
         ("--provider=unlaesh", f"no provider 'unlaesh': use one of {PROVIDERS}"),
         ("--store=rdeis", f"no store 'rdeis': use one of {STORES}"),
+        ("--language=nodejs", "no language 'nodejs': use one of node, python"),
+        (
+            "--language=node --provider=split",
+            (
+                "LANGUAGE=node has no handler for split-dynamodb, only for launchdarkly-dynamodb, "
+                "launchdarkly-redis, split-redis, unleash-dynamodb "
+                "(docs/other-languages.md says why)"
+            ),
+        ),
+        (
+            "--language=node",
+            "LANGUAGE=node needs Node.js and the providers' SDKs: run `make setup-node`",
+        ),
         (
             "--store=redis",
             (
@@ -236,7 +261,7 @@ PROVIDERS, STORES = (", ".join(sorted(names)) for names in (providers.names(), c
 )
 def test_refused_run(tmp_path: Path, argument: str, message: str) -> None:
     """Nothing starts, and the message lists the known names or the remedy."""
-    done = local_run(argument, env={**os.environ, "PATH": str(tmp_path)})
+    done = local_run(*argument.split(), env={**os.environ, "PATH": str(tmp_path)})
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"make run: {message}\n"
 

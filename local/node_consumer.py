@@ -1,0 +1,54 @@
+"""Runs a handler of ``examples/node``: a provider's SDK for Node.js on the rows or document."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local.consumer_process import Consumer
+from local.stand_in import REPOSITORY
+
+if TYPE_CHECKING:
+    from local.deploy import Deployed
+    from local.providers import Store
+    from local.stand_in import StandIn
+
+HANDLERS = REPOSITORY / "examples" / "node"
+NODE_MODULES = REPOSITORY / "tests" / "sdks" / "node" / "node_modules"
+SCRIPT = REPOSITORY / "local" / "consumer.mjs"
+
+
+def problem(provider: str, store: str) -> str:
+    """Return why no handler of these can run; empty if one can."""
+    known = sorted(path.stem for path in HANDLERS.glob("*.mjs"))
+    if f"{provider}-{store}" not in known:
+        return (
+            f"LANGUAGE=node has no handler for {provider}-{store}, only for {', '.join(known)} "
+            "(docs/other-languages.md says why)"
+        )
+    if shutil.which("node") is None or not NODE_MODULES.exists():
+        return "LANGUAGE=node needs Node.js and the providers' SDKs: run `make setup-node`"
+    return ""
+
+
+class NodeConsumer(Consumer):
+    """A context manager that prepares a provider's handler; ``start`` starts the process."""
+
+    freshness = "How long its SDK keeps what it has read: docs/other-languages.md."
+
+    def __init__(
+        self, stand_in: StandIn, deployed: Deployed, store: Store, source: str, provider: str
+    ) -> None:
+        super().__init__(stand_in, deployed, store, source)
+        self._handler = HANDLERS / f"{provider}-{store.name}.mjs"
+        access = "the URL of Redis" if store.redis_url else "FlagReaderPolicy"
+        self.equipment = f"only examples/node/{self._handler.name} and {access}"
+
+    def _variables(self, folder: str) -> dict[str, str]:
+        # A copy next to the packages, as in a deployed function.
+        handler = shutil.copy(self._handler, Path(folder, self._handler.name))
+        Path(folder, "node_modules").symlink_to(NODE_MODULES)
+        self.command = (shutil.which("node") or "node", SCRIPT, handler)
+        ca_file = self._store.redis_ca_file or str(self._stand_in.ca_bundle)
+        return {**self._access(), "NODE_EXTRA_CA_CERTS": ca_file}
