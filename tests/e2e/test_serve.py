@@ -280,7 +280,7 @@ def test_frontend_api(world: World) -> None:
             if theirs.get(name) != by_post.get(name)
         ]
     assert differing == []
-    print(f"{len(PEOPLE)} contexts, {len(world.flags)} flags, {len(names)} of them on for some")
+    print(f"{len(PEOPLE)} contexts, {len(world.flags)} flags, {len(names)} on for some: 0 differ")
 
 
 @pytest.mark.campaign
