@@ -181,8 +181,7 @@ class SourceState(NamedTuple):
     rows_version: int = 0
     """Token of the set that the rows hold."""
     rows_at: str = "[]"
-    """JSON list of places in the providers' own layouts that may hold rows; see
-    ``Source.rows_at``."""
+    """JSON list of places that may hold rows; see ``Source.rows_at``. Empty: flagstore's own."""
     pinned: int = 0
     """End of the pin, in milliseconds since the epoch: nothing is published until then."""
     removed: int = 0
