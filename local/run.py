@@ -49,7 +49,7 @@ CONSUMER_WITHIN_S = 10.0
 CONSUMER_LINES = 3
 SYNC_WITHIN_S = 30.0
 SEEN_WITHIN_S = 60.0
-"""ServeFunction, or an SDK for Node.js, may have looked just before the change."""
+"""An SDK for Node.js may have looked just before the change."""
 POLL_S = 0.05
 # In a burst, checks of one source start at least 1 s apart; the time of a single one is shown here.
 PAUSE_S = 1.2

@@ -23,7 +23,7 @@ class ServedConsumer(Consumer):
     """A context manager that makes a client key; ``start`` starts the process."""
 
     command = (PYTHON, "-I", SCRIPT)
-    freshness = "It polls every second here; ServeFunction looks for changes every 30 s."
+    freshness = "It polls every second here; ServeFunction looks for changes every 10 s."
 
     def __init__(self, stand_in: StandIn, deployed: Deployed, store: Store, source: str) -> None:
         super().__init__(stand_in, deployed, store, source)

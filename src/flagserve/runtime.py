@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from flagserve.access import ClientKey
 
+TTL_S = 10.0
+"""Between two checks for a change. Short, since SDKs wait for an interval of their own, too."""
 REDIS_CA_FILE = f"{os.path.dirname(os.path.dirname(__file__))}/redis-ca.pem"  # noqa: PTH120 - pathlib is slow to import
 """Authorities of one's own for Redis, packed with the code (docs/redis.md)."""
 
@@ -50,7 +52,7 @@ class Clients:
         made = self._made.get(place)
         if made is None:
             store = _redis(key.store_url) if key.store_url else None
-            made = self._made[place] = Client(key.source, store=store)
+            made = self._made[place] = Client(key.source, store=store, ttl_s=TTL_S)
             made._start(loads=True)  # noqa: SLF001 - as flagstore.client, which knows no URLs
         return made
 

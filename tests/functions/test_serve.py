@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagserve import runtime
-from flagstore.cache import TTL_S
 from simulators.deployment import KEY, SECRET, TOKEN, Context
 from simulators.serving import opened
 from storesync import sync
@@ -78,7 +77,7 @@ def test_flags_of_both_stores(
     unleash.set_flag("brand-new")
     assert sync.handler({"source": "shop"}, Context())["outcome"] == "published"
     (client,) = app._client._made.values()
-    now = time.time() + 2 * TTL_S
+    now = time.time() + 2 * runtime.TTL_S
     monkeypatch.setattr(client._cache, "_clock", lambda: now)
     _, shown = ask(app, FRONTEND, TOKEN)
     assert "brand-new" in {toggle["name"] for toggle in shown["toggles"]}
