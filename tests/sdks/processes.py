@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rigs import AnyRig
     from simulators.redis_server import Server
 
-    type Evaluate = Callable[..., tuple[list[str], list[str]]]
+    type Ask = Callable[..., dict[str, Any]]
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-sdks" / "bin" / "python"
@@ -75,19 +75,16 @@ def adapted(rig: AnyRig, sdk: str, **task: Any) -> tuple[list[str], list[str]]:
 
 
 @contextmanager
-def node_sdk(sdk: str, environment: Mapping[str, str]) -> Iterator[Evaluate]:
-    """Start an SDK for Node.js (see node/evaluate.cjs) and give the function that evaluates a task.
-
-    It returns one string of JSON for each context, and the addresses that the SDK connected to.
-    """
-    command: list[str | PurePath] = [needs_node(), NODE_FOLDER / "evaluate.cjs", sdk]
+def node(script: str, argument: str, environment: Mapping[str, str]) -> Iterator[Ask]:
+    """Start a script in node/ and give the function that sends it a task and returns its JSON."""
+    command: list[str | PurePath] = [needs_node(), NODE_FOLDER / script, argument]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
     with (
         TemporaryFile("w+", encoding="utf-8") as errors,
         subprocess.Popen(command, env=environment, stderr=errors, **pipes) as process,
     ):
 
-        def evaluate(**task: Any) -> tuple[list[str], list[str]]:
+        def ask(**task: Any) -> dict[str, Any]:
             assert process.stdin
             assert process.stdout
             timer = Timer(TIMEOUT_S, process.kill)
@@ -98,13 +95,19 @@ def node_sdk(sdk: str, environment: Mapping[str, str]) -> Iterator[Evaluate]:
             timer.cancel()
             errors.seek(0)
             assert line, errors.read()[-3000:]
-            done = json.loads(line)
-            return _strings(done["results"]), done["connections"]
+            found: dict[str, Any] = json.loads(line)
+            return found
 
         try:
-            yield evaluate
+            yield ask
         finally:
             process.kill()
+
+
+def evaluated(ask: Ask, **task: Any) -> tuple[list[str], list[str]]:
+    """Let node/evaluate.cjs evaluate; return one string of JSON a context, and its connections."""
+    done = ask(**task)
+    return _strings(done["results"]), done["connections"]
 
 
 def needs_node() -> str:

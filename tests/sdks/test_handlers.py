@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from flagserve.app import App
 from rigs import SOURCE, RedisRig, open_rig
 from sdks import processes
 from sdks.processes import NODE_FOLDER
-from sdks.sets import SERVERS
+from sdks.sets import FLAG, SERVERS
 from simulators import launchdarkly_flags, split_flags, unleash_flags
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.serving import Gateway
@@ -30,7 +30,7 @@ from simulators.unleash import UnleashSimulator
 from tests.docs.pages import blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from rigs import AnyRig
 
@@ -38,6 +38,7 @@ REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples" / "node"
 GUIDES = REPOSITORY.parent / "shared" / "guides"
 HANDLERS = sorted(path.name for path in EXAMPLES.glob("*.mjs"))
+EVENT = {"user": "ada", "plan": "team"}
 EVENTS = "events.launchdarkly.com:443"
 """Where LaunchDarkly's SDKs send events, which the guides do not turn off; no test gets through."""
 TOKEN = "a-client-key-of-a-test"
@@ -51,16 +52,16 @@ OUR_WORK = """store.initialized(() => {
     });"""
 
 
-def invoke(
-    folder: Path, name: str, text: str, event: Any, environment: Mapping[str, str]
-) -> tuple[Any, list[str]]:
-    """Run a handler as the file *name*; return its result and the addresses it connected to."""
-    command = processes.needs_node()
+@contextmanager
+def handler(
+    folder: Path, name: str, text: str, environment: Mapping[str, str]
+) -> Iterator[processes.Ask]:
+    """Start a handler in the file *name*, and give the function that sends it an event."""
+    processes.needs_node()
     (folder / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
     (folder / name).write_text(text, encoding="utf-8")
-    script = [command, NODE_FOLDER / "invoke.mjs", folder / name, json.dumps(event)]
-    ended = json.loads(processes.output(script, environment).splitlines()[-1])
-    return ended["result"], ended["connections"]
+    with processes.node("invoke.mjs", str(folder / name), environment) as ask:
+        yield lambda event, ahead=0: ask(event=event, ahead=ahead)
 
 
 def environment(rig: AnyRig) -> dict[str, str]:
@@ -76,10 +77,29 @@ def test_example_handler_runs(request: pytest.FixtureRequest, tmp_path: Path, na
     with SERVERS[provider]() as server:
         rig = open_rig(request, store, server, provider)
         assert rig.sync(document=provider == "unleash").outcome == "published"
-        event = {"user": "ada", "plan": "team"}
-        result, connections = invoke(tmp_path, name, text, event, environment(rig))
-    assert result == {"newCheckout": True}
-    assert connections == [rig.address()]
+        with handler(tmp_path, name, text, environment(rig)) as invoke:
+            response = invoke(EVENT)
+    assert response == {"result": {"newCheckout": True}, "connections": [rig.address()]}
+
+
+def test_unleash_handler_refreshes_and_keeps_its_flags(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """After 30 s it sees a change; once there is no document, the last flags stay."""
+    name = "unleash-dynamodb.mjs"
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    with SERVERS["unleash"]() as server:
+        rig = open_rig(request, "dynamodb", server, "unleash")
+        rig.sync(document=True)
+        with handler(tmp_path, name, text, environment(rig)) as invoke:
+            seen = [invoke(EVENT)]
+            server.set_flag(FLAG, enabled=False)
+            assert rig.sync(document=True).outcome == "published"
+            seen += [invoke(EVENT, 29), invoke(EVENT, 31)]
+            key = {"namespace": {"S": "prod:document"}, "key": {"S": "features"}}
+            rig.table.client.delete_item(TableName=rig.place()["table"], Key=key)
+            seen.append(invoke(EVENT, 62))
+    assert [response["result"]["newCheckout"] for response in seen] == [True, True, False, False]
 
 
 def test_examples_use_the_tested_versions() -> None:
@@ -170,9 +190,10 @@ def test_guide_runs_as_written(request: pytest.FixtureRequest, tmp_path: Path, n
             "DYNAMODB_TABLE": rig.place().get("table", ""),
             "LAUNCHDARKLY_SDK_KEY": "sdk-key",
         }
-        found = invoke(tmp_path, "index.cjs", text, {}, rig.environment() | variables)
-    assert found[0] == guide.result
-    assert {*found[1]} - {EVENTS} == {rig.address()}
+        with handler(tmp_path, "index.cjs", text, rig.environment() | variables) as invoke:
+            response = invoke({})
+    assert response["result"] == guide.result
+    assert {*response["connections"]} - {EVENTS} == {rig.address()}
 
 
 def test_guide_004_runs_with_another_url(request: pytest.FixtureRequest, tmp_path: Path) -> None:
@@ -187,9 +208,10 @@ def test_guide_004_runs_with_another_url(request: pytest.FixtureRequest, tmp_pat
     with closing(connection), Gateway(App(keys, lambda _: client, print).respond) as gateway:
         changes = {"https://sandbox.getunleash.io/enterprise/api/": f"{gateway.url}/"}
         variables = rig.environment() | {"API_TOKEN": TOKEN}
-        found = invoke(tmp_path, "index.mjs", changed(text, changes), {}, variables)
-    assert found[0]["body"] == {"message": "Feature flag 'simpleFlag' is enabled"}
-    assert found[1] == [urlsplit(gateway.url).netloc]
+        with handler(tmp_path, "index.mjs", changed(text, changes), variables) as invoke:
+            response = invoke({})
+    assert response["result"]["body"] == {"message": "Feature flag 'simpleFlag' is enabled"}
+    assert response["connections"] == [urlsplit(gateway.url).netloc]
 
 
 def server_with(provider: str, flag: str) -> Any:

@@ -84,15 +84,15 @@ def test_sdk_evaluates_as_from_the_provider(
             if sdk == "launchdarkly-7":  # its client asks a server whether it is ready
                 rig.server.admin.execute_command("ACL", "SETUSER", "launchdarkly-sdk", "+info")
         options = {"document": provider == "unleash"}
-        with processes.node_sdk(sdk, rig.environment()) as evaluate:
+        with processes.node("evaluate.cjs", sdk, rig.environment()) as ask:
 
             def stored() -> list[str]:
-                results, connections = evaluate(**task, **place(rig))
+                results, connections = processes.evaluated(ask, **task, **place(rig))
                 assert connections == [rig.address()]
                 return results
 
             def direct() -> list[str]:
-                return evaluate(**task, url=server.url, key=server.sdk_key)[0]
+                return processes.evaluated(ask, **task, url=server.url, key=server.sdk_key)[0]
 
             assert rig.sync(**options).outcome == "published"
             first = rig.store().state(SOURCE).published

@@ -39,8 +39,8 @@ def rig(request: pytest.FixtureRequest) -> Iterator[RedisRig]:
 
 def evaluate(sdk: str, place: dict[str, str]) -> list[str]:
     if sdk == "node":
-        with processes.node_sdk("split", os.environ) as evaluated:
-            return evaluated(**TASK, **place)[0]
+        with processes.node("evaluate.cjs", "split", os.environ) as ask:
+            return processes.evaluated(ask, **TASK, **place)[0]
     *lines, manager, _ = processes.python("split", **TASK, **place)
     names = {"names": json.loads(manager)["names"]}
     return [json.dumps(json.loads(line) | names, sort_keys=True) for line in lines]
