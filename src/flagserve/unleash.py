@@ -80,11 +80,11 @@ def features(snapshot: "Snapshot", query: Query) -> str:
 def _inlined(text: str, constraints: Mapping[Any, list[Any]]) -> str:
     """Return a feature with the constraints of its segments in the place of their numbers."""
     feature, strategies = json.loads(text), []
-    for strategy in feature.get("strategies", ()):
-        named = strategy.get("segments", ())
+    for strategy in feature.get("strategies") or ():
+        named = strategy.get("segments") or ()
         shared = [one for segment in named for one in constraints.get(segment, ())]
         plain = {name: value for name, value in strategy.items() if name != "segments"}
-        strategies.append({**plain, "constraints": [*strategy.get("constraints", ()), *shared]})
+        strategies.append({**plain, "constraints": [*(strategy.get("constraints") or ()), *shared]})
     return dumps({**feature, "strategies": strategies})
 
 
@@ -172,7 +172,7 @@ def view(snapshot: "Snapshot", sees: Callable[[str], bool]) -> list[View]:
         if not sees(name):
             continue
         # Few want impression data, and decoding takes longer than searching.
-        asks = '"impressionData":true' in text and json.loads(text)["impressionData"] is True
+        asks = '"impressionData":true' in text and json.loads(text).get("impressionData") is True
         before = f'{{"name":{dumps(name)},"enabled":true,"variant":'
         found.append(View(name, before, f',"impressionData":{dumps(asks)}}}'))
     return found

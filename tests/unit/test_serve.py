@@ -94,6 +94,9 @@ def test_features(serving: Served) -> None:
 def test_old_sdks_get_constraints_for_segments(serving: Served) -> None:
     """As from the server, which asks no more of a client than its header."""
     flags, segments = sets.unleash()
+    flags["sparse"] = {"name": "sparse", "strategies": [{"segments": None, "constraints": None}]}
+    flags["none"] = {"name": "none", "strategies": None}
+    serving.rig.publish(flags, segments=segments)
     for headers in ({}, {"unleash-client-spec": "4.1.9"}):
         _, whole, _ = serving.send(FEATURES, SECRET, **headers)
         assert "segments" not in whole
@@ -222,7 +225,7 @@ def test_impression_data(serving: Served) -> None:
     """A page reports a flag's use if the flag itself asks for it."""
     asks = {**new_flag("main"), "impressionData": True}
     strategy = {"name": "default", "impressionData": True}
-    nested = {**new_flag("variants"), "strategies": [strategy]}
+    nested = {"name": "variants", "enabled": True, "strategies": [strategy]}
     serving.rig.publish({"main": asks, "variants": nested})
     _, toggles, _ = serving.send(FRONTEND, PAGE)
     assert [toggle["impressionData"] for toggle in toggles["toggles"]] == [True, False]
