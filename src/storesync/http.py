@@ -89,9 +89,14 @@ class HttpClient:
         return replace(self, limits=limits)
 
     def get(
-        self, url: str, headers: Mapping[str, str], *, allow_http: bool = False
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        allow_http: bool = False,
     ) -> HttpResponse:
-        """Send one GET, without retries or redirects.
+        """Send one GET, or with a *body* one POST, without retries or redirects.
 
         Raises:
             ConfigurationError: the URL or a header cannot be sent.
@@ -100,11 +105,11 @@ class HttpClient:
             MalformedResponseError: a body that does not inflate, or is too large.
         """
         host = _check(url, headers, allow_http=allow_http)
-        exchange = _Exchange(url, headers, host, self.limits)
+        exchange = _Exchange(url, headers, host, self.limits, body)
         total_s = self.limits.total_s
         try:
             if total_s > 0:
-                threading.Thread(target=exchange.run, name=f"GET {host}", daemon=True).start()
+                threading.Thread(target=exchange.run, name=f"to {host}", daemon=True).start()
             return exchange.outcome.result(timeout=max(total_s, 0.0))
         except TimeoutError:
             raise ProviderUnavailableError(
@@ -112,6 +117,8 @@ class HttpClient:
             ) from None
         finally:
             exchange.end()
+
+    post = get
 
 
 @dataclass(eq=False, slots=True)
@@ -122,6 +129,8 @@ class _Exchange:
     headers: Mapping[str, str]
     host: str
     limits: HttpLimits
+    body: bytes | None = None
+    """None: a GET."""
     outcome: Future[HttpResponse] = field(default_factory=Future)
     lock: threading.Lock = field(default_factory=threading.Lock)
     ended: bool = False
@@ -173,8 +182,10 @@ class _Exchange:
             session.trust_env = False
             session.mount("https://", _Adapter(self))
             session.mount("http://", _Adapter(self))
-            with session.get(
+            with session.request(
+                "GET" if self.body is None else "POST",
                 self.url,
+                data=self.body,
                 headers=own | dict(self.headers),
                 timeout=(self.limits.connect_s, None),  # end() wakes a read at the deadline
                 allow_redirects=False,
