@@ -1,7 +1,7 @@
 """Configuration: the functions' environment, and the sources in SSM parameters under one prefix.
 
 ``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, document, store,
-                                   allow_http, rows_prefix, adopt
+                                   allow_http, rows_prefix, adopt, drain
 ``<prefix>/credentials/<source>``  SecureString, JSON: provider, key, base_url, store_url; for
                                    SyncFunction only; not needed if a provider accepts the
                                    function's own credentials. It states where the key may be sent,
@@ -70,7 +70,7 @@ SERVER_ERROR = 500
 
 SOURCE_FIELDS = (
     *("provider", "options", "rows", "document", "store", "allow_http"),
-    *("rows_prefix", "adopt"),
+    *("rows_prefix", "adopt", "drain"),
 )
 CREDENTIAL_FIELDS = ("provider", "key", "base_url", "store_url")
 WEBHOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
@@ -412,6 +412,7 @@ def parse_source(
         document=public.flag("document", default=False),
         rows_prefix=public.optional_text("rows_prefix"),
         adopt=public.flag("adopt", default=False),
+        drain=public.flag("drain", default=False),
         other_at=other_at,
     )
     _check_rows_prefix(source, public)
@@ -419,6 +420,10 @@ def parse_source(
         public.problem(
             '"document" is for Unleash only, whose SDKs take all flags as one document: '
             f"leave it out for {provider.title}"
+        )
+    if source.drain and provider and (provider.name, store) != ("split", "redis"):
+        public.problem(
+            '"drain" is for Split in Redis only, where its SDKs queue impressions: remove it'
         )
     _check(problems)
     register_secret(source.credential, source.store_url)

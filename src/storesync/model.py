@@ -87,6 +87,8 @@ class Source:
     """Prefix of the rows, for SDKs that are configured for it. None: the source's own."""
     adopt: bool = False
     """Take over rows that another program wrote under ``rows_prefix``."""
+    drain: bool = False
+    """Post to the provider what its SDKs write beside the rows (Split in Redis)."""
     other_at: Callable[[Source, str], str] | None = field(default=None, repr=False, compare=False)
     """Returns the name of another source of the same store with its rows at a place, or ``""``."""
 

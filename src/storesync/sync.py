@@ -383,8 +383,14 @@ class Syncer:
             if not isinstance(error, StoreSyncError):
                 log.exception("unexpected", source=name)
             return Outcome(name, error=error, age_s=self._record_error(name, error, store))
-        age_s = record_report(report, requests, store.resent, now_ms(self._clock))
-        return Outcome(name, report=report, age_s=age_s)
+        else:
+            age_s = record_report(report, requests, store.resent, now_ms(self._clock))
+            return Outcome(name, report=report, age_s=age_s)
+        finally:
+            if scheduled and store is not None and source.drain:
+                from storesync.drain import drain  # noqa: PLC0415 - for few sources
+
+                drain(source, store, self._http, deadline)
 
     def _record_error(self, name: str, error: Exception, store: Store | None) -> float | None:
         """Log and record a failed sync; return the snapshot's age if it is known.

@@ -19,6 +19,7 @@ from tests.cli.rig import ADMIN_TOKEN, Admin
 
 if TYPE_CHECKING:
     from simulators.launchdarkly import LaunchDarklySimulator
+    from simulators.redis_server import Server
     from simulators.unleash import UnleashSimulator
     from tests.cli.rig import Rig
 
@@ -107,6 +108,20 @@ def test_rows_prefix(rig: Rig, prod: LaunchDarklySimulator) -> None:
     done = rig.add("other", prod, "--rows-prefix", "")
     assert (done.code, "source 'prod' stores its rows under the same" in done.err) == (4, True)
     assert "sources/other" not in rig.parameters()
+
+
+@pytest.mark.usefixtures("prod")
+def test_drain(rig: Rig, redis_server: Server) -> None:
+    """It is for Split in Redis, with a note about bills, and stays while it is left out."""
+    done = rig.run("source", "add", "prod", "--replace", "--no-check", "--drain")
+    assert (done.code, '"drain" is for Split in Redis only' in done.err) == (4, True)
+    assert "drain" not in rig.parameter("sources/prod")
+    url, key = rig.file("url", redis_server.url()), rig.file("key", "split-key")
+    add = ("source", "add", "fme", "--no-check", "--provider", "split", "--key-file", key)
+    done = rig.run(*add, "--store", "redis", "--store-url-file", url, "--drain")
+    assert (done.code, "Split, which may bill by users' keys" in done.out) == (0, True)
+    assert rig.run("source", "add", "fme", "--no-check", "--replace").code == 0
+    assert rig.parameter("sources/fme")["drain"] is True
 
 
 UNLEASH = AddOptions(provider="unleash", key="token", base_url="https://u")

@@ -335,6 +335,49 @@ def test_each_source_has_its_provider_and_store(
         assert not any(item["namespace"]["S"].startswith(name) for item in both.items())
 
 
+IMPRESSION = {"k": "canary-key", "f": "a", "t": "on", "m": 1, "c": 1, "r": "rule"}
+
+
+@pytest.mark.parametrize(
+    ("trigger", "check", "report", "posted", "dropped", "failures"),
+    [
+        ("schedule", 200, 200, 1, 0, 0),
+        ("schedule", 503, 200, 1, 0, 0),
+        ("schedule", 200, 503, 0, 0, 1),
+        ("schedule", 200, 400, 0, 1, 0),
+        ("webhook", 200, 200, None, None, None),
+    ],
+)
+def test_scheduled_check_drains_splits_queues(
+    stack: Deployment,
+    redis_server: Server,
+    output: Output,
+    *,
+    trigger: str,
+    check: int,
+    report: int,
+    posted: int | None,
+    dropped: int | None,
+    failures: int | None,
+) -> None:
+    """Neither fails the other; logs and metrics say how many entries, not which."""
+    with SplitSimulator(*split_flags(3), sdk_key=KEY) as split:
+        source = {"provider": "split", "allow_http": True, "store": "redis", "drain": True}
+        key = {"provider": "split", "key": KEY, "base_url": split.url}
+        stack.put("sources/fme", source)
+        stack.put("credentials/fme", {**key, "store_url": redis_server.url()})
+        entry = json.dumps({"m": {"s": "sdk"}, "i": IMPRESSION})
+        redis_server.admin.rpush("{fme}.SPLITIO.impressions", entry)
+        split.faults.extend([faults.status(check)] if check != 200 else [])
+        split.report_status = report
+        assert serve(stack, {"source": "fme", "trigger": trigger}) == []
+    known = output.sums(source="fme")
+    figures = map(known.get, ("Drained", "DrainDropped", "DrainFailures"))
+    assert tuple(figures) == (posted, dropped, failures)
+    assert known.get("SyncFailures", 0) == (check != 200)
+    assert "canary-key" not in output.text
+
+
 def test_manual_sync(prod: Deployment, launchdarkly: LaunchDarklySimulator, calls: Calls) -> None:
     """A manual sync request always fetches, and returns figures."""
     first = invoke({"source": "prod"})

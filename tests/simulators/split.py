@@ -6,6 +6,8 @@ It behaves as Split's documentation and the sources of its SDKs say:
   rise. ``splitChanges`` and ``segmentChanges`` report what changed since one; since -1, everything.
 - A lagging edge of the CDN serves the state of before, also to what is asked after the first
   page; a ``till`` gets past it. An unknown key is 401.
+- What SDKs and the Synchronizer report is accepted, whether it was reported before or not;
+  ``posts`` returns it.
 - Webhooks are sent for flags only, carry neither signature nor secret beside the URL's, are
   delivered with a 200 and nothing else, are tried twice, 300 ms apart, and are then lost.
 """
@@ -13,6 +15,7 @@ It behaves as Split's documentation and the sources of its SDKs say:
 from __future__ import annotations
 
 import copy
+import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -28,6 +31,11 @@ _TRIES = 2
 _PAUSE_S = 0.3
 _DELIVERED = range(200, 201)
 _BEGINNING = -1
+
+REPORTS = {
+    *("/testImpressions/bulk", "/testImpressions/count", "/events/bulk"),
+    *("/v1/keys/ss", "/v1/metrics/usage", "/v1/metrics/config"),
+}
 
 FetchResult = tuple[int, bytes, dict[str, str]]
 
@@ -45,6 +53,8 @@ class SplitSimulator(ProviderServer):
         self.delivered, self.pause_s = _DELIVERED, _PAUSE_S
         self.sdk_key = sdk_key
         self.environment = "production"
+        self.report_status = 200
+        """The response to what is reported."""
         self._webhook = ""
         self._edge: Any = None
         self._flags = copy.deepcopy(dict(flags or {}))
@@ -139,6 +149,9 @@ class SplitSimulator(ProviderServer):
         path = parts.path.removeprefix("/api")
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         what, _, name = path.removeprefix("/").partition("/")
+        if request.method == "POST" and path in REPORTS:
+            known = request.headers.get("authorization") == f"Bearer {self.sdk_key}"
+            return (self.report_status if known else 401), b"", {}
         if request.method != "GET" or what not in {"splitChanges", "segmentChanges"}:
             return 404, b"", {}
         if request.headers.get("authorization") != f"Bearer {self.sdk_key}":
@@ -146,6 +159,16 @@ class SplitSimulator(ProviderServer):
         if what == "segmentChanges":
             return self._segment_changes(unquote(name), query)
         return self._split_changes(query)
+
+    def posts(self, path: str) -> list[tuple[Any, Mapping[str, str]]]:
+        """Return bodies and headers of the reports that came to a path, accepted or not."""
+        with self.lock:
+            found = [each for each in self.requests if each.method == "POST"]
+        return [
+            (json.loads(each.body), each.headers)
+            for each in found
+            if each.path.removeprefix("/api") == path
+        ]
 
     def _split_changes(self, query: Mapping[str, str]) -> FetchResult:
         since, rb_since = int(query["since"]), int(query.get("rbSince", _BEGINNING))

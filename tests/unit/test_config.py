@@ -292,8 +292,18 @@ SHAPE = {"options": {"app_name": "shop"}, "rows": False, "document": True, "allo
             CREDENTIALS,
             {"base_url": LD_URL, "rows_prefix": "", "adopt": True},
         ),
+        (
+            {"provider": "split", "store": "redis", "drain": True},
+            {"provider": "split", "key": KEY, "store_url": REDIS},
+            {
+                "base_url": "https://sdk.split.io/api",
+                "store": "redis",
+                "store_url": Secret(REDIS),
+                "drain": True,
+            },
+        ),
     ],
-    ids=["defaults", "all fields", "redis", "empty prefix"],
+    ids=["defaults", "all fields", "redis", "empty prefix", "drain"],
 )
 def test_source(public: Any, private: Any, expected: dict[str, Any]) -> None:
     """A provider and a key are sufficient if the provider has one address for all."""
@@ -331,6 +341,16 @@ NO_PROVIDER = "\"provider\": no provider '': use one of appconfig, launchdarkly,
         ([], CREDENTIALS, ["S must be a JSON object"]),
         ({}, CREDENTIALS, [f"S {NO_PROVIDER}"]),
         ({**LAUNCHDARKLY, "document": True}, CREDENTIALS, ['S "document" is for Unleash only']),
+        (
+            {**LAUNCHDARKLY, "store": "redis", "drain": True},
+            {**CREDENTIALS, "store_url": REDIS},
+            ['S "drain" is for Split in Redis only'],
+        ),
+        (
+            {"provider": "split", "drain": True},
+            {"provider": "split", "key": KEY},
+            ['S "drain" is for Split in Redis only'],
+        ),
         (
             {**LAUNCHDARKLY, "adopt": True},
             CREDENTIALS,

@@ -123,6 +123,7 @@ class AddOptions:
     rows: bool | None = None
     rows_prefix: str | None = None
     adopt: bool | None = None
+    drain: bool | None = None
     allow_http: bool = False
 
 
@@ -180,6 +181,7 @@ def compose(given: AddOptions, before: SourceParameters) -> SourceParameters:
         **_filled(store=given.store, rows=given.rows, allow_http=given.allow_http or None),
         **({} if given.rows_prefix is None else {"rows_prefix": given.rows_prefix}),
         **({} if given.adopt is None else {"adopt": given.adopt}),
+        **({} if given.drain is None else {"drain": given.drain}),
         "options": before.options("sources") | dict(given.options),
     }
     credential = before.values("credentials") | _filled(

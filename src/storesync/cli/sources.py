@@ -36,6 +36,10 @@ APPCONFIG_NOTE = (
     "a gradual deployment is not gradual here, and SyncFunction needs the stack's parameter "
     "AppConfigProfile: docs/configure.md"
 )
+DRAIN_NOTE = (
+    "what SDKs queue is posted to Split, which may bill by users' keys; never run a Synchronizer "
+    "beside it: docs/redis.md"
+)
 _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": True}
 
 
@@ -54,6 +58,7 @@ _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": Tr
 @click.option("--rows/--no-rows", default=None, help="Also write a row per flag; default: yes.")
 @click.option("--rows-prefix", metavar="TEXT", help="Prefix of rows that SDKs are set to read.")
 @click.option("--adopt/--no-adopt", default=None, help="Replace another program's rows there.")
+@click.option("--drain/--no-drain", default=None, help="Post what Split's SDKs queue in Redis.")
 @click.option("--allow-http", is_flag=True, help="Permit a provider's address without TLS.")
 @click.option("--replace", is_flag=True, help="Change an existing source.")
 @click.option("--check/--no-check", default=True, help="Test the key first; default: yes.")
@@ -109,7 +114,10 @@ def add(  # noqa: PLR0913 - its options
         "webhook_url": webhook_url(base, webhook) if webhook else None,
         "webhook": registered,
         "steps": manual_steps(base, webhook) if webhook and not registered else [],
-        "notes": [APPCONFIG_NOTE] if made.provider == "appconfig" else [],
+        "notes": [
+            *([APPCONFIG_NOTE] if made.provider == "appconfig" else []),
+            *([DRAIN_NOTE] if made.drain else []),
+        ],
     }
     operator.screen.result(data, _add_lines(data))
     if failed:

@@ -32,6 +32,7 @@ from storesync.errors import ConditionFailedError
 from storesync.rows import DERIVED, SECTIONS, is_set
 from storesync.store import NONCE_BYTES, Condition, Delete, Put, Write
 from storesync.stores.redis_client import Calls
+from storesync.stores.redis_queues import RedisQueues
 from storesync.stores.redis_scripts import COMMIT, NEXT_TOKEN, SCAN
 
 if TYPE_CHECKING:
@@ -196,6 +197,11 @@ class RedisStore:
             for row in {name.removeprefix(start.encode()) for name in names} - own:
                 if row.startswith(ROWS) and not _is_till(row):
                     yield Key(namespace, _decode(row))
+
+    def queues(self, source: str, names: Sequence[str]) -> RedisQueues:
+        """Return the queues beside a source's rows that Split's SDKs fill."""
+        prefix = self._plain_name(Key(split_namespace(source), ""))
+        return RedisQueues(self._calls, source, prefix, names)
 
     # -- names ----------------------------------------------------------------------------------
 

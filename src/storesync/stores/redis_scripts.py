@@ -199,16 +199,10 @@ end
 return page
 """)
 
-PROBE = Script("""
+_PROBE = """
 -- KEYS: keys that exist only while this runs. Returns 'OK', or the first command's error.
 local function calls_of(key) return {
-  {'DEL', key}, {'TYPE', key}, {'EXISTS', key}, {'HGET', key, 'a'}, {'HGETALL', key},
-  {'HDEL', key, 'a'}, {'EXPIREAT', key, 1}, {'ZREM', key, 'a'}, {'ZRANGE', key, 0, 0},
-  {'ZRANGEBYLEX', key, '-', '+', 'LIMIT', 0, 1}, {'HSCAN', key, 0},
-  {'HSET', key, 'a', 1}, {'HSETNX', key, 'a', 1}, {'HINCRBY', key, 'a', 1}, {'DEL', key},
-  {'MGET', key}, {'SET', key, ''}, {'DEL', key}, {'ZADD', key, 0, 'a'}, {'DEL', key},
-  {'SSCAN', key, 0}, {'SCARD', key}, {'SADD', key, 'a'}, {'EXPIRE', key, 60},
-  {'RENAME', key, key}, {'PERSIST', key}, {'UNLINK', key}
+  CALLS
 } end
 for _, key in ipairs(KEYS) do
   for _, call in ipairs(calls_of(key)) do
@@ -224,4 +218,20 @@ for _, key in ipairs(KEYS) do
   end
 end
 return 'OK'
-""")
+"""
+
+
+def _probe(calls: str) -> Script:
+    return Script(_PROBE.replace("CALLS", calls))
+
+
+PROBE = _probe("""{'DEL', key}, {'TYPE', key}, {'EXISTS', key},
+  {'HGET', key, 'a'}, {'HGETALL', key},
+  {'HDEL', key, 'a'}, {'EXPIREAT', key, 1}, {'ZREM', key, 'a'}, {'ZRANGE', key, 0, 0},
+  {'ZRANGEBYLEX', key, '-', '+', 'LIMIT', 0, 1}, {'HSCAN', key, 0},
+  {'HSET', key, 'a', 1}, {'HSETNX', key, 'a', 1}, {'HINCRBY', key, 'a', 1}, {'DEL', key},
+  {'MGET', key}, {'SET', key, ''}, {'DEL', key}, {'ZADD', key, 0, 'a'}, {'DEL', key},
+  {'SSCAN', key, 0}, {'SCARD', key}, {'SADD', key, 'a'}, {'EXPIRE', key, 60},
+  {'RENAME', key, key}, {'PERSIST', key}, {'UNLINK', key}""")
+PROBE_QUEUES = _probe("""{'DEL', key}, {'HLEN', key}, {'LLEN', key}, {'TTL', key},
+  {'LRANGE', key, 0, 0}, {'RPUSH', key, 'a'}, {'LTRIM', key, 1, 0}""")
