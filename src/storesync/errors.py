@@ -59,10 +59,14 @@ class TooLargeError(WebhookError):
 class ProviderError(StoreSyncError):
     """The provider did not give a usable response; the published set stays."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, in_doubt: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         """Seconds that the provider asked to wait, if it did."""
+        self.in_doubt = in_doubt
+        """Whether the provider may have received the request and acted on it."""
 
 
 class CredentialsRefusedError(ProviderError):

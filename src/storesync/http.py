@@ -89,14 +89,9 @@ class HttpClient:
         return replace(self, limits=limits)
 
     def get(
-        self,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        *,
-        allow_http: bool = False,
+        self, url: str, headers: Mapping[str, str], *, allow_http: bool = False
     ) -> HttpResponse:
-        """Send one GET, or with a *body* one POST, without retries or redirects.
+        """Send one GET, without retries or redirects.
 
         Raises:
             ConfigurationError: the URL or a header cannot be sent.
@@ -105,20 +100,29 @@ class HttpClient:
             MalformedResponseError: a body that does not inflate, or is too large.
         """
         host = _check(url, headers, allow_http=allow_http)
-        exchange = _Exchange(url, headers, host, self.limits, body)
-        total_s = self.limits.total_s
+        return self._send(_Exchange(url, headers, host, self.limits))
+
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, allow_http: bool = False
+    ) -> HttpResponse:
+        """Send one POST, and ignore the body of its response; raises as :meth:`get`."""
+        host = _check(url, headers, allow_http=allow_http)
+        return self._send(_Exchange(url, headers, host, self.limits, body))
+
+    def _send(self, exchange: _Exchange) -> HttpResponse:
+        total_s, host = self.limits.total_s, exchange.host
         try:
             if total_s > 0:
-                threading.Thread(target=exchange.run, name=f"to {host}", daemon=True).start()
+                name = f"{exchange.method} {host}"
+                threading.Thread(target=exchange.run, name=name, daemon=True).start()
             return exchange.outcome.result(timeout=max(total_s, 0.0))
         except TimeoutError:
             raise ProviderUnavailableError(
-                f"no complete response from {host} within {total_s:g} s"
+                f"no complete response from {host} within {total_s:g} s",
+                in_doubt=exchange.connected,
             ) from None
         finally:
             exchange.end()
-
-    post = get
 
 
 @dataclass(eq=False, slots=True)
@@ -134,7 +138,13 @@ class _Exchange:
     outcome: Future[HttpResponse] = field(default_factory=Future)
     lock: threading.Lock = field(default_factory=threading.Lock)
     ended: bool = False
+    connected: bool = False
+    """Whether the server may have received something."""
     twin: socket.socket | None = None
+
+    @property
+    def method(self) -> str:
+        return "GET" if self.body is None else "POST"
 
     def run(self) -> None:
         """Set the outcome, success or not."""
@@ -153,6 +163,7 @@ class _Exchange:
         with self.lock:
             if not self.ended:
                 self.twin = sock.dup()
+                self.connected = True
                 return sock
         sock.close()
         raise TimeoutError
@@ -183,7 +194,7 @@ class _Exchange:
             session.mount("https://", _Adapter(self))
             session.mount("http://", _Adapter(self))
             with session.request(
-                "GET" if self.body is None else "POST",
+                self.method,
                 self.url,
                 data=self.body,
                 headers=own | dict(self.headers),
@@ -198,7 +209,8 @@ class _Exchange:
                         f"they would send the key elsewhere; set base_url to the final address"
                     )
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                body = self._body(response) if status in _SUCCESS else b""
+                wanted = status in _SUCCESS and self.body is None
+                body = self._body(response) if wanted else b""
                 return HttpResponse(status, headers, body)
 
     def _to_error(self, error: BaseException) -> BaseException:
@@ -209,7 +221,8 @@ class _Exchange:
             return MalformedResponseError("the response is damaged: it does not inflate")
         if isinstance(error, _TRANSPORT_ERRORS):
             reason = f"no complete response from {self.host}: {_reason(error)}"
-            return ProviderUnavailableError(reason)
+            in_doubt = self.connected and not isinstance(error, requests.exceptions.SSLError)
+            return ProviderUnavailableError(reason, in_doubt=in_doubt)
         return error
 
     def _body(self, response: requests.Response) -> bytes:

@@ -2,16 +2,20 @@
 
 It behaves as documented, or as LaunchDarkly's own SDKs expect it: the raw SDK key as
 ``Authorization``, ``ETag`` (here a hash) and 304, versions that rise by one with each change of an
-item. Webhooks are audit log entries, signed with ``X-LD-Signature`` and sent once more when the
+item. Events are counted once per payload id, as the recorder of the SDK test harness does.
+
+Webhooks are audit log entries, signed with ``X-LD-Signature`` and sent once more when the
 response is not 2xx (LaunchDarkly docs: webhooks).
 """
 
 from __future__ import annotations
 
 import copy
+import gzip
 import hashlib
 import hmac
 import itertools
+import json
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -46,6 +50,9 @@ class LaunchDarklySimulator(ProviderServer):
         super().__init__()
         self.sdk_key = sdk_key
         self.project, self.environment = PROJECT, ENVIRONMENT
+        self.events: list[dict[str, Any]] = []
+        """What SDKs sent, without repeated payloads."""
+        self._payloads: set[str] = set()
         self._webhook: tuple[str, str] | None = None
         self._numbers = itertools.count(1)
         self._flags = copy.deepcopy(dict(flags or {}))
@@ -91,15 +98,41 @@ class LaunchDarklySimulator(ProviderServer):
     # -- serving --------------------------------------------------------------------------------
 
     def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
-        if urlsplit(request.path).path != "/sdk/latest-all" or request.method != "GET":
+        path = urlsplit(request.path).path
+        if (request.method, path) not in (("GET", "/sdk/latest-all"), ("POST", "/bulk")):
             return 404, b"", {}
         if request.headers.get("authorization") != self.sdk_key:
             return 401, b'{"message":"invalid SDK key"}', {}
+        if path == "/bulk":
+            return self._events(request)
         body = compact(self.served())
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         if request.headers.get("if-none-match") == etag:
             return 304, b"", {"ETag": etag}
         return 200, body, {"ETag": etag}
+
+    def _events(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+        if request.headers["x-launchdarkly-event-schema"] != "4":
+            return 400, b"", {}
+        body = request.body
+        if request.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        with self.lock:
+            payload = request.headers["x-launchdarkly-payload-id"]
+            if payload not in self._payloads:
+                self._payloads.add(payload)
+                self.events += json.loads(body)
+        return 202, b"", {}
+
+    def counted(self) -> dict[tuple[str, int | None], int]:
+        """Return how often each variation of each flag was counted; -1: an unknown flag."""
+        found: dict[tuple[str, int | None], int] = {}
+        for event in self.events:
+            for key, flag in event["features"].items():
+                for counter in flag["counters"]:
+                    variation = -1 if counter.get("unknown") else counter.get("variation")
+                    found[key, variation] = found.get((key, variation), 0) + counter["count"]
+        return found
 
     def document(self) -> bytes:
         return compact(self.newest())

@@ -49,7 +49,7 @@ def no_thread_stays(server: LaunchDarklySimulator) -> Iterator[None]:
 
 def lingering(within_s: float) -> list[threading.Thread]:
     end = time.monotonic() + within_s
-    while threads := [t for t in threading.enumerate() if t.name.startswith("GET ")]:
+    while threads := [t for t in threading.enumerate() if t.name.startswith(("GET ", "POST "))]:
         if time.monotonic() > end:
             return threads
         time.sleep(0.01)
@@ -69,6 +69,39 @@ def test_response(server: LaunchDarklySimulator) -> None:
     assert sent["user-agent"] == "flagstore"
     assert sent["accept-encoding"] == "gzip"
     assert sent["connection"] == "close"
+
+
+def test_post(server: LaunchDarklySimulator) -> None:
+    """The body is sent as it is; that of the response, which may be anything, is ignored."""
+    headers = {**HEADERS, "X-LaunchDarkly-Event-Schema": "4", "X-LaunchDarkly-Payload-ID": "1"}
+    body = b'[{"kind": "summary"}]'
+    response = LOCAL.post(server.url + "/bulk", headers, body, allow_http=True)
+    assert (response.status, server.events) == (202, [{"kind": "summary"}])
+    assert (server.requests[-1].method, server.requests[-1].body) == ("POST", body)
+    server.faults.append(faults.endless_body())
+    assert LOCAL.post(server.url + "/bulk", headers, body, allow_http=True).body == b""
+
+
+@pytest.mark.parametrize(
+    ("fault", "in_doubt"),
+    [
+        (faults.silence(), True),
+        (faults.reset(), True),
+        (faults.drip_headers(), True),
+        (None, False),
+    ],
+)
+def test_doubt(server: LaunchDarklySimulator, fault: faults.Fault | None, in_doubt: bool) -> None:
+    """Once connected, a request that has no response may have been processed."""
+    url = server.url if fault else "http://127.0.0.1:1"
+    server.faults.extend([fault] if fault else [])
+    with pytest.raises(errors.ProviderUnavailableError) as caught:
+        LOCAL.post(url, {}, b"x", allow_http=True)
+    assert caught.value.in_doubt == in_doubt
+    # Without TLS, nothing has been sent.
+    with pytest.raises(errors.ProviderUnavailableError, match="TLS failed") as caught:
+        LOCAL.post(server.url.replace("http:", "https:"), {}, b"x")
+    assert not caught.value.in_doubt
 
 
 def test_deadline_in_handshake() -> None:
