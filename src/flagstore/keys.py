@@ -142,6 +142,16 @@ def chunk_key(source: str, prefix: str, number: int) -> Key:
     return Key(chunks_namespace(source), f"{prefix}{number:03d}")
 
 
+def usage_namespace(source: str) -> str:
+    """Return the namespace of the flags' last use, one record per flag. Always in the table."""
+    return f"{source}:$usage"
+
+
+def usage_claim_key(source: str, name: str) -> Key:
+    """Return the key of the record that says that a usage line has been taken."""
+    return Key(f"{source}:$usage_claims", name)
+
+
 class Publication(NamedTuple):
     """Identity of a publication: a store that lost its last writes may issue a token twice."""
 

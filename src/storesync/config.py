@@ -129,6 +129,30 @@ class SyncSettings:
         return settings
 
 
+@dataclass(frozen=True, slots=True)
+class UsageSettings:
+    """Settings of UsageFunction."""
+
+    parameter_prefix: str
+    queue_url: str
+    """The queue of usage that could not be reported yet."""
+    table: str
+    snapshot_replicas: int
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> UsageSettings:
+        """Read the settings, or raise ConfigurationError with all that is missing or wrong."""
+        env = _Environment(environ)
+        settings = cls(
+            parameter_prefix=env.prefix(),
+            queue_url=env.text("FLAGSTORE_QUEUE_URL"),
+            table=env.text("FLAGSTORE_TABLE"),
+            snapshot_replicas=env.number("FLAGSTORE_SNAPSHOT_REPLICAS", 1, 1, 5),
+        )
+        _check(env.problems)
+        return settings
+
+
 class _Environment:
     """Reads variables and collects their problems."""
 

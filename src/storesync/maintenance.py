@@ -177,6 +177,7 @@ def _purge(made: Source, store: Store, condition: Condition, state: SourceState)
         keys.history_key(source, 0).namespace,
         keys.chunks_namespace(source),
         keys.pending_namespace(source),
+        keys.usage_namespace(source),
     )
     for namespace in namespaces:
         deletes = [

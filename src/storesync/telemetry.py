@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from storesync.model import Report, Secret, SyncRequest
 
-TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures", "Pinned"})
+TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures", "Pinned", "UsageRefused"})
 """Metrics that are also written without their source, as a sum for the alarms."""
 MIN_CHARS: Final = 8
 """Minimum length of a secret: shorter strings would redact words."""

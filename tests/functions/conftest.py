@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from flagstore import Client
 from simulators.appconfig import AppConfigSimulator
 from simulators.appconfig import rich_flags as appconfig_flags
 from simulators.deployment import (
@@ -23,9 +24,11 @@ from simulators.deployment import (
 )
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly import rich_flags as launchdarkly_flags
+from simulators.split import SplitSimulator
+from simulators.split import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash import rich_flags as unleash_flags
-from storesync import sync, webhook
+from storesync import sync, usage, webhook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,9 +76,24 @@ def output(capsys: pytest.CaptureFixture[str]) -> Iterator[Output]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> ShiftedClock:
     """Give the clock of both functions, on which sleeping takes no time."""
     shifted = ShiftedClock()
-    for function in (webhook, sync):
+    for function in (webhook, sync, usage):
         monkeypatch.setattr(function, "SystemClock", lambda: shifted)
     return shifted
+
+
+@pytest.fixture(autouse=True)
+def readers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the connections with which UsageFunction reads flags."""
+    made: list[Client] = []
+
+    def reader(*arguments: Any, **options: Any) -> Client:
+        made.append(Client(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(usage, "Client", reader)
+    yield
+    for client in made:
+        client.close()
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +166,7 @@ def stack(
 def _start_cold() -> None:
     webhook.receiver.cache_clear()
     sync.syncer.cache_clear()
+    usage.collector.cache_clear()
 
 
 @pytest.fixture
@@ -160,6 +179,12 @@ def launchdarkly() -> Iterator[LaunchDarklySimulator]:
 def prod(stack: Deployment, launchdarkly: LaunchDarklySimulator) -> Deployment:
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     return stack
+
+
+@pytest.fixture
+def split() -> Iterator[SplitSimulator]:
+    with SplitSimulator(*split_flags(30), sdk_key=KEY) as provider:
+        yield provider
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -32,8 +33,9 @@ _PAUSE_S = 0.3
 _DELIVERED = range(200, 201)
 _BEGINNING = -1
 
+COUNTS = "/testImpressions/count"
 REPORTS = {
-    *("/testImpressions/bulk", "/testImpressions/count", "/events/bulk"),
+    *("/testImpressions/bulk", COUNTS, "/events/bulk"),
     *("/v1/keys/ss", "/v1/metrics/usage", "/v1/metrics/config"),
 }
 
@@ -55,6 +57,8 @@ class SplitSimulator(ProviderServer):
         self.environment = "production"
         self.report_status = 200
         """The response to what is reported."""
+        self.counted: Counter[tuple[str, int]] = Counter()
+        """Flag and hour in milliseconds → evaluations; repeated posts are added up."""
         self._webhook = ""
         self._edge: Any = None
         self._flags = copy.deepcopy(dict(flags or {}))
@@ -151,7 +155,11 @@ class SplitSimulator(ProviderServer):
         what, _, name = path.removeprefix("/").partition("/")
         if request.method == "POST" and path in REPORTS:
             known = request.headers.get("authorization") == f"Bearer {self.sdk_key}"
-            return (self.report_status if known else 401), b"", {}
+            status = self.report_status if known else 401
+            if status == 200 and path == COUNTS:
+                for entry in json.loads(request.body)["pf"]:
+                    self.counted[entry["f"], entry["m"]] += entry["rc"]
+            return status, b"", {}
         if request.method != "GET" or what not in {"splitChanges", "segmentChanges"}:
             return 404, b"", {}
         if request.headers.get("authorization") != f"Bearer {self.sdk_key}":

@@ -7,6 +7,7 @@ It behaves as servers 7.4.1 and 8.2.0 were seen to behave:
   what SDKs are served stays as it was until something does.
 - ``ETag`` is ``"<hash of the query>:<revision>:v1"``; 304 comes without one.
 - Features come in no order at all.
+- Metrics are added up, also repeated ones; those of other environments are dropped.
 - Webhooks carry the configured ``Authorization`` verbatim, no signature and no ``User-Agent``;
   they are never sent twice, whatever the documentation says.
 """
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
+from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["UnleashSimulator", "event", "rich_flags"]
 
-PATH = "/api/client/features"
+PATH, METRICS = "/api/client/features", "/api/client/metrics/bulk"
+MAX_BODY = 100_000
 
 
 class UnleashSimulator(ProviderServer):
@@ -40,6 +44,9 @@ class UnleashSimulator(ProviderServer):
         super().__init__()
         self.sdk_key = token
         self.environment = "production"
+        self.counted: Counter[tuple[str, str, str, str]] = Counter()
+        """Application, hour, flag, and ``yes``, ``no`` or a variant → count."""
+        self.applications: list[dict[str, Any]] = []
         self._webhook: tuple[str, str] | None = None
         self._flags = copy.deepcopy(dict(flags or {}))
         self._segments = copy.deepcopy(dict(segments or {}))
@@ -82,15 +89,32 @@ class UnleashSimulator(ProviderServer):
     # -- serving --------------------------------------------------------------------------------
 
     def response(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
-        if request.path.partition("?")[0] != PATH or request.method != "GET":
+        path = request.path.partition("?")[0]
+        if (request.method, path) not in (("GET", PATH), ("POST", METRICS)):
             return 404, b'{"name":"NotFoundError"}', {}
         if request.headers.get("authorization", "").removeprefix("Bearer ") != self.sdk_key:
             return 401, b'{"message":"This endpoint requires an API token."}', {}
+        if path == METRICS:
+            return self._metrics(request)
         state = self.served()
         etag = self._etag(state)
         if request.headers.get("if-none-match") == etag:
             return 304, b"", {}
         return 200, self._render(state), {"ETag": etag}
+
+    def _metrics(self, request: Request) -> tuple[int, bytes, dict[str, str]]:
+        if len(request.body) > MAX_BODY:
+            return 413, b"", {}
+        posted = json.loads(request.body)
+        assert all(row["timestamp"] for row in posted["metrics"]), "destroys everybody's metrics"
+        with self.lock:
+            self.applications += posted["applications"]
+            for row in posted["metrics"]:
+                if row["environment"] == self.environment:
+                    of_flag = row["appName"], row["timestamp"], row["featureName"]
+                    for name, count in {**row["variants"], **_answers(row)}.items():
+                        self.counted[*of_flag, name] += count
+        return 202, b"", {}
 
     def document(self) -> bytes:
         return self._render(self.newest())
@@ -156,6 +180,10 @@ class UnleashSimulator(ProviderServer):
     def _publish(self) -> None:
         state = {"flags": self._flags, "segments": self._segments, "revision": self._event_id}
         self.publish(copy.deepcopy(state))
+
+
+def _answers(row: Mapping[str, Any]) -> dict[str, int]:
+    return {name: row[name] for name in ("yes", "no") if row[name]}
 
 
 def event(

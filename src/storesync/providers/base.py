@@ -6,7 +6,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from storesync.errors import ConfigurationError, SignatureError
 from storesync.model import Verdict
@@ -15,7 +15,7 @@ from storesync.responses import parse_object, raise_for_status
 from storesync.signature import secret_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from flagstore.evaluation.base import Items
     from storesync.http import HttpClient
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         WebhookConfig,
         WebhookRequest,
     )
+    from storesync.usage_lines import Line
 
 _NOT_MODIFIED = 304
 _MAX_VERSION = 2**53
@@ -41,6 +42,55 @@ class WebhookEvent(NamedTuple):
     """Required revisions. None: the event concerns no flags of this source: no sync request."""
     delivery: str = ""
     """The provider's id of this delivery, for the log; empty if it has none."""
+
+
+class Published(NamedTuple):
+    """What the published set knows of flags in usage lines."""
+
+    flag: Callable[[str], Json | None]
+    """Returns a flag's JSON by its key; None if it is not known."""
+    meta: Mapping[str, Json]
+
+
+class UsagePost(NamedTuple):
+    """A request that reports usage."""
+
+    url: str
+    headers: Mapping[str, str]
+    """Without the credential."""
+    body: bytes
+
+
+class UsageApi(ABC):
+    """How a provider takes usage. No I/O, no state; UsageFunction sends the posts."""
+
+    max_lines: int
+    """Maximum number of lines per post."""
+    max_bytes: int
+    """Maximum size of a post's body."""
+    repeatable: bool = False
+    """Whether the provider discards a post that it has received before."""
+    announces: bool = False
+    """Whether applications are listed by a post of their own."""
+    authorization: str = "{}"
+    """The header, with the credential in place of the braces."""
+
+    @abstractmethod
+    def report(
+        self, source: Source, lines: Sequence[Line], published: Published
+    ) -> UsagePost | None:
+        """Return the post for some lines; None if there is nothing to report.
+
+        Raises:
+            ConfigurationError: names what the source lacks.
+        """
+
+    def announce(
+        self, source: Source, app: str, published: Published, now_s: int
+    ) -> UsagePost | None:
+        """Return the post that lists an application, sent once a day; None if there is none."""
+        del source, app, published, now_s
+        return None
 
 
 class Provider(ABC):
@@ -132,6 +182,10 @@ class Provider(ABC):
         del segment
         return frozenset()
 
+    def usage(self) -> UsageApi | None:
+        """Return how it takes usage; None if it takes none. Only UsageFunction needs that."""
+        return None
+
 
 def check_secret(webhook: WebhookConfig, title: str, where: str, *candidates: str | None) -> None:
     """Raise unless one of the candidates is one of the webhook's secrets."""
@@ -164,6 +218,16 @@ def endpoint(source: Source, default: str, path: str, query: Mapping[str, str]) 
             f"base_url of source {source.name!r} must be an address without '?', '#' or spaces"
         )
     return base.rstrip("/") + path + ("?" + urlencode(query) if query else "")
+
+
+def usage_endpoint(source: Source, hosts: Mapping[str, str], path: str) -> str:
+    """Return the URL of *path* for usage.
+
+    *hosts* names the vendor's hosts for flags and for usage; any other address takes both.
+    """
+    base = urlsplit(endpoint(source, "", "", {}))
+    host = hosts.get(base.netloc, base.netloc) if base.scheme == "https" else base.netloc
+    return base._replace(netloc=host, path=base.path + path).geturl()
 
 
 def fetch_document(  # noqa: PLR0913 - keyword-only from the ETag on

@@ -156,6 +156,12 @@ class LaunchDarkly(base.Provider):
                 found.update(f"{sign}{kind}:{name}" for name in base.strings(target.get("values")))
         return frozenset(found)
 
+    def usage(self) -> base.UsageApi:
+        """Return how it takes usage."""
+        from storesync.providers.launchdarkly_usage import LaunchDarklyUsage  # noqa: PLC0415
+
+        return LaunchDarklyUsage()
+
 
 def _resources(event: Mapping[str, Any]) -> list[str]:
     """Return the resource strings: one for each environment that an entry touches."""

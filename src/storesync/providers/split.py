@@ -170,6 +170,12 @@ class Split(base.Provider):
                         raise _malformed(kind, name, "refers to a segment without a name")
                     yield key
 
+    def usage(self) -> base.UsageApi:
+        """Return how it takes usage."""
+        from storesync.providers.split_usage import SplitUsage  # noqa: PLC0415
+
+        return SplitUsage()
+
 
 def _flag_sets(source: Source) -> list[str]:
     """Return the flag sets of the option ``sets`` as SDKs send them: lower-case, sorted, once."""

@@ -128,6 +128,12 @@ class Unleash(base.Provider):
             )
         )
 
+    def usage(self) -> base.UsageApi:
+        """Return how it takes usage."""
+        from storesync.providers.unleash_usage import UnleashUsage  # noqa: PLC0415
+
+        return UnleashUsage()
+
 
 def _revises(event: Mapping[str, Any]) -> bool:
     """Return whether an event raises ``meta.revisionId`` to its own number.

@@ -1,0 +1,369 @@
+"""UsageFunction: each evaluation is counted once, however often and in which order it arrives."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from simulators import faults
+from simulators.deployment import KEY, Calls, Context, batch
+from simulators.serving import opened
+from simulators.usage import HOUR, delivery, line
+from storesync import sync, usage
+from storesync.errors import BadRequestError
+from storesync.http import HttpLimits
+from storesync.usage_records import WRITTEN_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from simulators.appconfig import AppConfigSimulator
+    from simulators.deployment import Deployment, Output, ShiftedClock
+    from simulators.launchdarkly import LaunchDarklySimulator
+    from simulators.unleash import UnleashSimulator
+
+
+@pytest.fixture(autouse=True)
+def no_lines_in_the_log(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A function that printed what it reads would read it again."""
+    monkeypatch.setattr(usage, "RETRY_S", 0)
+    monkeypatch.setattr(usage, "REFUSED_S", 0)
+    yield
+    assert "flagstore.usage" not in output.text
+    assert "checkout" not in output.text
+
+
+class World:
+    """A provider with a published source, and its view of the usage."""
+
+    def __init__(self, stack: Deployment, name: str, provider: Any) -> None:
+        self.stack, self.name, self.provider = stack, name, provider
+        provider.set_flag("flag")
+        stack.put_source("prod", name, provider.url, KEY)
+        outcome = sync.handler({"source": "prod"}, Context())
+        assert outcome["outcome"] == "published"
+        provider.requests.clear()
+
+    def line(self, *, on: int, off: int, **more: Any) -> str:
+        """Return a line with evaluations of the flag."""
+        pair = {
+            "launchdarkly": [[on, 0, 1], [off, 1, 1]],
+            "unleash": [[on, 1], [off, 0]],
+            "split": [[on, "on", 1], [off, "off", 1]],
+        }[self.name]
+        return line({"flag": pair}, self.name, **more)
+
+    def total(self) -> int:
+        """Return how many evaluations the provider has counted."""
+        counted = self.provider.counted
+        return sum((counted() if callable(counted) else counted).values())
+
+    def drain(self, rounds: int = 20) -> None:
+        """Hand over what is on the queue as the poller does, each message twice."""
+        for _ in range(rounds):
+            if not (records := self.stack.receive()):
+                return
+            response = usage.handler(batch(*records), Context())
+            failed = {each["itemIdentifier"] for each in response["batchItemFailures"]}
+            done = [record for record in records if record["messageId"] not in failed]
+            usage.handler(batch(*done), Context())
+            self.stack.acknowledge(done)
+
+    def waiting(self) -> int:
+        return self.stack.waiting()["due"]
+
+
+PROVIDERS = ("launchdarkly", "unleash", "split")
+
+
+@pytest.fixture(params=PROVIDERS)
+def world(request: pytest.FixtureRequest, stack: Deployment) -> World:
+    return World(stack, request.param, request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def adding(stack: Deployment, unleash: UnleashSimulator) -> World:
+    """Give a provider that adds up whatever it gets."""
+    return World(stack, "unleash", unleash)
+
+
+def deliver(*messages: str, **more: Any) -> None:
+    assert usage.handler(delivery(*messages, **more), Context()) is None
+
+
+def test_counts(world: World, output: Output, clock: ShiftedClock) -> None:
+    """Evaluations arrive as each provider counts them, with metrics about them."""
+    provider = world.provider
+    deliver(world.line(on=3, off=2), "another log line", world.line(on=4, off=1))
+    if world.name == "launchdarkly":
+        assert provider.counted() == {("flag", 0): 7, ("flag", 1): 3}
+        counter = provider.events[0]["features"]["flag"]["counters"][0]
+        assert counter["value"] == provider.flags()["flag"]["variations"][0]
+    elif world.name == "split":
+        assert provider.counted == {("flag", 1000 * HOUR): 10}
+    else:
+        hour = "2026-11-28T14:00:00Z"
+        assert provider.counted == {
+            ("checkout", hour, "flag", "yes"): 7, ("checkout", hour, "flag", "no"): 3
+        }  # fmt: skip
+        assert [each["appName"] for each in provider.applications] == ["checkout"]
+    found = output.sums(source="prod")
+    assert found["UsageEvaluations"] == 10
+    assert found["UsageAgeSeconds"] == pytest.approx(clock.now() - HOUR - 100, abs=60)
+    assert not {"UsageLost", "UsageDuplicates", "UsageDelayed", "UsageRefused"} & set(found)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_repeated_shuffled_and_cut_deliveries(world: World, seed: int) -> None:
+    """Every line comes at least twice, in other company, while the provider fails at times."""
+    chance = random.Random(seed)
+    lines = [world.line(on=number + 1, off=1) for number in range(30)]
+    expected = sum(range(1, 31)) + 30
+    twice = lines * 2
+    chance.shuffle(twice)
+    statuses = [503, 429, 500, 502]
+    while twice:
+        cut = chance.randint(1, 8)
+        if chance.random() < 0.4:
+            world.provider.faults.extend([faults.status(chance.choice(statuses))] * 2)
+        deliver(*twice[:cut])
+        world.provider.faults.clear()
+        twice = twice[cut:]
+        if chance.random() < 0.5:
+            usage.collector.cache_clear()
+        if chance.random() < 0.3:
+            world.drain(1)
+    world.drain()
+    assert world.waiting() == 0
+    assert world.total() == expected
+
+
+def test_provider_down(adding: World, output: Output) -> None:
+    """Lines wait on the queue, and arrive once it is back."""
+    adding.provider.faults.extend([faults.status(503)] * 60)
+    deliver(*(adding.line(on=1, off=1) for _ in range(40)))
+    assert adding.waiting() == 3
+    assert output.sums(source="prod")["UsageDelayed"] == 80
+    assert len(adding.provider.requests) == 2, "nothing is sent after a failure"
+    records = adding.stack.receive()
+    response = usage.handler(batch(*records), Context())
+    assert len(response["batchItemFailures"]) == len(records)
+    adding.provider.faults.clear()
+    adding.drain()
+    assert adding.total() == 80
+
+
+def test_message_in_parts(adding: World, launchdarkly: LaunchDarklySimulator) -> None:
+    """What a provider has received is not left on the queue, for however long the rest stays."""
+    adding.stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    lines = [json.loads(line({"flag": [[1, 0, 1]]})) for _ in range(10)]
+    adding.stack.send({"lines": lines})
+    launchdarkly.faults.extend([faults.status(202)] * 4 + [faults.status(503)] * 2)
+    (record,) = adding.stack.receive()
+    assert usage.handler(batch(record), Context()) == {"batchItemFailures": []}
+    (left,) = adding.stack.receive()
+    assert json.loads(left["body"])["lines"] == [{**each, "k": ["user"]} for each in lines[4:]]
+
+
+def test_queue_down(adding: World, calls: Calls) -> None:
+    """Lambda's own retry counts what could go neither to the provider nor to the queue."""
+    adding.provider.faults.extend([faults.status(503)] * 2)
+    calls.down["sqs"] = "ServiceUnavailable"
+    event = delivery(adding.line(on=5, off=5))
+    with pytest.raises(ClientError):
+        usage.handler(event, Context())
+    calls.down.clear()
+    usage.handler(event, Context())
+    usage.handler(event, Context())
+    assert adding.total() == 10
+
+
+def test_given_up_delivery(adding: World) -> None:
+    """Lambda puts what failed three times on the queue, with its event."""
+    event = delivery(adding.line(on=5, off=5))
+    adding.stack.send(
+        {"requestContext": {"condition": "RetriesExhausted"}, "requestPayload": event}
+    )
+    adding.drain()
+    assert adding.total() == 10
+
+
+@pytest.mark.parametrize("broken", ["dynamodb", "ssm"])
+def test_aws_down(adding: World, calls: Calls, broken: str) -> None:
+    """Without parameters, flags or records nothing is sent, and nothing is lost."""
+    calls.down[broken] = "AccessDeniedException"
+    deliver(adding.line(on=5, off=5))
+    assert (adding.total(), adding.waiting()) == (0, 1)
+    calls.down.clear()
+    usage.collector.cache_clear()
+    adding.drain()
+    assert adding.total() == 10
+
+
+def test_refused_key(adding: World, output: Output) -> None:
+    """It is reported for an alarm, and its lines wait for a new key."""
+    adding.stack.put_source("prod", adding.name, adding.provider.url, "another-key-of-the-provider")
+    deliver(adding.line(on=5, off=5))
+    assert output.sums()["UsageRefused"] == 1
+    adding.stack.put_source("prod", adding.name, adding.provider.url, KEY)
+    usage.collector.cache_clear()
+    adding.drain()
+    assert adding.total() == 10
+
+
+def test_lost_lines_are_counted(adding: World, output: Output) -> None:
+    """What a provider never takes does not come again."""
+    adding.provider.faults.extend([faults.status(400)] * 2)
+    deliver(adding.line(on=5, off=5))
+    assert (adding.total(), adding.waiting()) == (0, 0)
+    assert output.sums(source="prod")["UsageLost"] == 10
+
+
+def test_silence_is_a_doubt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A post without a response is repeated only where a repetition does no harm."""
+    monkeypatch.setattr(usage, "LIMITS", HttpLimits(connect_s=1, total_s=0.3))
+    usage.collector.cache_clear()
+    world.provider.faults.append(faults.silence())
+    deliver(world.line(on=5, off=5))
+    assert world.total() == (10 if world.name == "launchdarkly" else 0)
+    assert world.waiting() == 0
+
+
+def test_forged_lines(adding: World, output: Output) -> None:
+    """Unknown sources and wrong providers reach nobody, and name no metric."""
+    deliver(
+        adding.line(on=1, off=1, s="stranger"),
+        line({"flag": [[5, 1, 1]]}, "launchdarkly"),
+        '{"flagstore.usage":1,"id":"cut',
+    )
+    assert adding.provider.requests == []
+    assert "stranger" not in output.text
+    found = output.sums()
+    assert (found["UsageUnknown"], found["UsageMalformed"]) == (1, 1)
+
+
+def test_own_log_group(adding: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subscription to its own log does not become a loop."""
+    monkeypatch.setenv("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/checkout")
+    deliver(adding.line(on=1, off=1))
+    deliver(adding.line(on=1, off=1), messageType="CONTROL_MESSAGE", logGroup="other")
+    assert adding.provider.requests == []
+
+
+@pytest.mark.parametrize("event", [{}, {"Records": 5}, {"awslogs": {}}, {"awslogs": {"data": "x"}}])
+def test_other_events_are_refused(stack: Deployment, event: Any) -> None:
+    del stack
+    with pytest.raises(BadRequestError):
+        usage.handler(event, Context())
+
+
+def test_other_messages_become_dead_letters(adding: World) -> None:
+    adding.stack.send("no JSON", {}, [], {"lines": 5}, {"requestPayload": {}}, {"lines": [5, {}]})
+    records = adding.stack.receive()
+    response = usage.handler(batch(*records), Context())
+    assert len(response["batchItemFailures"]) == 5, "a list without a good line is done with"
+
+
+def test_applications_are_listed_once_a_day(
+    stack: Deployment, unleash: UnleashSimulator, clock: ShiftedClock
+) -> None:
+    """Whatever the number of processes; a failure costs no counts."""
+    world = World(stack, "unleash", unleash)
+    for app in ("checkout", "cart", "checkout"):
+        deliver(world.line(on=1, off=1, n=app))
+        usage.collector.cache_clear()
+    assert [each["appName"] for each in unleash.applications] == ["checkout", "cart"]
+    clock.advance(86_400)
+    unleash.faults.extend([faults.status(202), faults.status(400)])
+    deliver(world.line(on=1, off=1))
+    deliver(world.line(on=1, off=1))
+    assert len(unleash.applications) == 2
+
+
+@pytest.mark.parametrize("collects", ["true", "false"])
+def test_metrics_of_clients(
+    adding: World, unleash: UnleashSimulator, monkeypatch: pytest.MonkeyPatch, collects: str
+) -> None:
+    """What an SDK reports to ServeFunction arrives with its application's name, if wanted."""
+    secret = "canary-client-secret-0008"
+    adding.stack.put("clients/app", {"source": "prod", "kind": "server", "secrets": [secret]})
+    monkeypatch.setenv("FLAGSTORE_SERVE_USAGE", collects)
+    monkeypatch.setenv("AWS_REGION", os.environ["AWS_DEFAULT_REGION"])
+    toggles = {"flag": {"yes": 3, "no": 1, "variants": {"blue": 2}}}
+    report = {"appName": "shop", "bucket": {"start": "x", "stop": "y", "toggles": toggles}}
+    written: list[tuple[int, bytes]] = []
+    with opened(os.environ) as app, monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda *of: written.append(of))
+        event = {"routeKey": "POST /api/client/metrics", "headers": {"authorization": secret}}
+        assert app.respond({**event, "body": json.dumps(report)})["statusCode"] == 202
+    if collects == "false":
+        assert written == []
+        return
+    ((descriptor, printed),) = written
+    assert descriptor == 1
+    deliver(printed.decode(), at=time.time())
+    assert {(key[0], key[2], key[3]): count for key, count in unleash.counted.items()} == {
+        ("shop", "flag", "yes"): 3,
+        ("shop", "flag", "no"): 1,
+        ("shop", "flag", "blue"): 2,
+    }
+
+
+# -- last use
+
+
+def uses(stack: Deployment, source: str = "prod") -> dict[str, dict[str, Any]]:
+    del stack
+    return {flag: dict(use.variants) for flag, use in started()._records.uses(source)}
+
+
+def started() -> usage.Collector:
+    return usage.Collector(usage.UsageSettings.from_env(os.environ))
+
+
+def test_last_use(
+    stack: Deployment, appconfig: AppConfigSimulator, calls: Calls, output: Output
+) -> None:
+    """Of each flag and variant, to the hour and for providers that take no usage, too."""
+    stack.put_source("prod", "appconfig", appconfig.url, "", options=appconfig.options)
+    assert sync.handler({"source": "prod"}, Context())["outcome"] == "published"
+    deliver(line({"new-checkout": [[3, 1, "blue"], [2, 0]], "none": [[1, 0]]}, "appconfig"))
+    assert uses(stack) == {"new-checkout": {"blue": HOUR + 160, "off": HOUR + 160}}
+    assert output.sums(source="prod")["UsageEvaluations"] == 6
+    writes = len(calls.of("PutItem"))
+    deliver(line({"new-checkout": [[1, 0]]}, "appconfig", b=HOUR + WRITTEN_S))
+    assert len(calls.of("PutItem")) == writes, "little later"
+    late = HOUR + 160 + WRITTEN_S
+    deliver(line({"new-checkout": [[1, 0]]}, "appconfig", b=late), at=late)
+    assert uses(stack) == {"new-checkout": {"blue": HOUR + 160, "off": late}}
+    deliver(line({"new-checkout": [[1, 0]]}, "appconfig", b=HOUR))
+    assert uses(stack)["new-checkout"]["off"] == late
+
+
+def test_last_use_of_two_processes(adding: World) -> None:
+    """Neither loses what the other recorded, also when both read it before."""
+    first, second = started(), started()
+    for collector in (first, second):
+        collector._records.record_use("prod", {})
+    for collector, enabled in ((first, 1), (second, 0)):
+        event = delivery(line({"flag": [[5, enabled]]}, "unleash"))
+        collector.delivery(event["awslogs"], 60)
+    assert len(uses(adding.stack)["flag"]) == 2
+
+
+def test_source_in_redis(stack: Deployment, launchdarkly: LaunchDarklySimulator) -> None:
+    """Its flags are out of reach, but counts and last use are not."""
+    source = {"provider": "launchdarkly", "allow_http": True, "store": "redis"}
+    stack.put("sources/prod", source)
+    secret = {"provider": "launchdarkly", "key": KEY, "base_url": launchdarkly.url}
+    stack.put("credentials/prod", {**secret, "store_url": "redis://127.0.0.1:1/0"})
+    deliver(line({"flag": [[5, 0, 1]], "none": [[1, None, None]]}))
+    assert launchdarkly.counted() == {("flag", 0): 5, ("none", -1): 1}
+    assert launchdarkly.events[0]["features"]["flag"]["counters"][0]["value"] is None
+    assert uses(stack) == {"flag": {"0": HOUR + 160}}

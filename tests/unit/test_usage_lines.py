@@ -1,0 +1,223 @@
+"""Usage lines: found in whatever a log makes of them, and checked before anything else happens."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from simulators.usage import HOUR, delivery, line
+from storesync.usage_lines import EARLY_S, LATE_S, MAX_LINE, Line, parse, read_delivery
+
+FLAGS = {"new-checkout": [[1200, 0, 7], [34, 1, 7]], "old": [[2, None, None]], "ü€": [[1, 2, 3]]}
+RAW = line(FLAGS)
+FIELDS = json.loads(RAW)
+JSON_LOG = {"timestamp": "2026-11-29T07:00:00Z", "level": "INFO", "requestId": "1"}
+
+
+def read(*messages: str, **more: Any) -> tuple[list[Line], int]:
+    found = read_delivery(delivery(*messages, **more)["awslogs"])
+    return found.found, found.malformed
+
+
+def plain(parsed: Line | None) -> Any:
+    assert parsed is not None
+    return json.loads(json.dumps(parsed.to_json()))
+
+
+def changed(**fields: Any) -> Any:
+    return {**FIELDS, **fields}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        RAW,
+        RAW + "\n",
+        f"2026-11-29T07:00:00Z 1-5f {RAW}",
+        f'half a print {{"a": {RAW}',
+        f"{RAW} and what another thread printed",
+        json.dumps(FIELDS, indent=1, ensure_ascii=False),
+        json.dumps({**JSON_LOG, **FIELDS}),
+        json.dumps({**FIELDS, "level": "ERROR"}),
+        json.dumps(dict(reversed(FIELDS.items()))),
+        json.dumps({**JSON_LOG, "message": RAW}),
+        json.dumps({**JSON_LOG, "message": FIELDS}),
+        json.dumps({"log": json.dumps({**JSON_LOG, "message": f"INFO {RAW}\n"})}),
+        f"[INFO] {{x}} {json.dumps({**JSON_LOG, 'message': RAW})}",
+    ],
+    ids=range(13),
+)
+def test_a_line_is_found_in_every_shape(message: str) -> None:
+    """Raw, reformatted, prefixed, with a level added, or as a string within another object."""
+    (found,), malformed = read(message)
+    assert (plain(found), malformed) == (changed(k=["user"]), 0)
+    assert found.total() == 1237
+
+
+def test_joined_lines_are_all_found() -> None:
+    """Prints of several threads may be one log event."""
+    found, malformed = read(f"{RAW}{line(FLAGS)}x{line(FLAGS)}")
+    assert (len({each.id for each in found}), malformed) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("message", "malformed"),
+    [
+        (RAW[:-1], 1),
+        (RAW[:60] + RAW, 1),
+        (json.dumps({**JSON_LOG, "message": RAW})[:-40], 1),
+        ("no usage", 0),
+        ("flagstore.usage is on", 0),
+        ('{"flagstore.usage":' * 5000, 16),
+        ("[" * 100_000 + RAW[:20], 1),
+        ('{"a":' * 100_000 + '"flagstore.usage":1', 1),
+        (json.dumps({"flagstore.exposure": 1}), 0),
+    ],
+)
+def test_damaged_lines_are_counted(message: str, malformed: int) -> None:
+    """What is cut off or nested without end costs no time, and its neighbours stay."""
+    good = line(FLAGS)
+    found, bad = read(good, message)
+    assert (len(found) - (message.endswith(RAW)), bad) == (1, malformed)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"flagstore.usage": 2},
+        {"flagstore.usage": True},
+        {"id": "short"},
+        {"id": "../../state"},
+        {"id": 5},
+        {"s": "$state"},
+        {"s": None},
+        {"s": "x" * 49},
+        {"p": "other"},
+        {"v": -1},
+        {"v": 1.5},
+        {"n": ""},
+        {"n": "x" * 257},
+        {"n": "\ud800"},
+        {"a": "now"},
+        {"b": 2**60},
+        {"k": "user"},
+        {"k": [5]},
+        {"f": []},
+        {"f": {f"flag-{number}": [[1, 1, 1]] for number in range(MAX_LINE // 10)}},
+    ],
+)
+def test_invalid_lines_are_dropped(fields: dict[str, Any]) -> None:
+    assert parse(FIELDS) is not None
+    assert parse(changed(**fields)) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "good", "bad"),
+    [
+        ("launchdarkly", [[1, 0, 1], [10**9, None, 1]], [[1, "a", 1], [1, 0, "a"], [1, -1, 1]]),
+        ("split", [[1, "on", 5], [1, "on", None]], [[1, None, 5], [1, "on", "x"], [1, "", 5]]),
+        ("unleash", [[1, 1, "blue"], [1, 0, None]], [[1, 2, None], [1, True, None], [1, 1, 5]]),
+        ("appconfig", [[1, 1, "blue"], [1, 0, None]], [[1, None, None], [1, 1, "x" * 257]]),
+    ],
+)
+def test_invalid_cells_are_dropped(provider: str, good: list[Any], bad: list[Any]) -> None:
+    """A forged count has a limit, and no cell has another shape than its provider's."""
+    template = good[0][1:]
+    counts = [0, -1, 10**9 + 1, 1.5, True, None, "1", float("inf")]
+    bad = [*bad, *([count, *template] for count in counts), [], "x", None, [1, *template, 1]]
+    parsed = parse(
+        changed(p=provider, f={"flag": [*bad, *good], "none": bad, "x" * 257: good, "*": good})
+    )
+    assert plain(parsed)["f"] == {"flag": good}
+
+
+def test_trailing_nulls_may_be_left_out() -> None:
+    parsed = parse(changed(p="unleash", f={"flag": [[3, 1]]}))
+    assert plain(parsed)["f"] == {"flag": [[3, 1, None]]}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (-10, -5, (-10, -5)),
+        (-5, -10, (-10, -10)),
+        (0, 10**6, (0, EARLY_S)),
+        (-(10**6), -(10**6), (-LATE_S, -LATE_S)),
+        (-(10**6), 0, (-LATE_S, 0)),
+    ],
+)
+def test_times_are_close_to_the_log_events(
+    first: int, last: int, expected: tuple[int, int]
+) -> None:
+    """A wrong clock, or a forged time, cannot reach far."""
+    (found,), _ = read(line(FLAGS, a=HOUR + first, b=HOUR + last), at=HOUR)
+    assert (found.first - HOUR, found.last - HOUR) == expected
+
+
+def test_other_deliveries_have_no_lines() -> None:
+    """A test of CloudWatch's, and what the function itself has logged."""
+    assert read(RAW, messageType="CONTROL_MESSAGE") == ([], 0)
+    own = delivery(RAW, logGroup="own")["awslogs"]
+    assert read_delivery(own, "own") == ([], 0)
+    assert len(read_delivery(own, "").found) == 1
+
+
+def packed(data: bytes) -> dict[str, str]:
+    return {"data": base64.b64encode(data).decode()}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        {},
+        {"data": 5},
+        {"data": "%"},
+        packed(b"no gzip"),
+        packed(gzip.compress(b"no JSON")),
+        packed(gzip.compress(b"[]")),
+        packed(gzip.compress(b"{}" + b" " * 17_000_000)),
+        packed(gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[5]}')),
+        packed(gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[{"message":5}]}')),
+        packed(gzip.compress(json.dumps({"logEvents": []}).encode())[:-9]),
+    ],
+    ids=range(11),
+)
+def test_what_is_no_delivery_is_refused(event: Any) -> None:
+    with pytest.raises(ValueError, match="the delivery"):
+        read_delivery(event)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+NAMES = st.sampled_from([*FIELDS, "k", "level"])
+
+
+@given(fields=st.dictionaries(NAMES, VALUES), flags=st.dictionaries(st.text(), VALUES))
+def test_no_made_up_line_does_harm(fields: dict[str, Any], flags: dict[str, Any]) -> None:
+    """What gets through has the shape of a line, is short, and stays what it is."""
+    for found in (changed(**fields), changed(**{**fields, "f": {**FLAGS, **flags}})):
+        parsed = parse(found, HOUR)
+        if parsed is not None:
+            again = parsed.to_json()
+            assert parse(json.loads(json.dumps(again)), HOUR) == parsed
+            assert len(json.dumps(again, separators=(",", ":"))) <= MAX_LINE
+            cells = [cell for cells in parsed.flags.values() for cell in cells]
+            assert all(0 < cell.number <= 10**9 for cell in cells)
+
+
+@given(st.text())
+@example('{"flagstore.usage":')
+@example('{"a":"{\\"flagstore.usage\\":1')
+def test_no_message_is_an_error(text: str) -> None:
+    for message in (text, text + RAW, RAW[:30] + text, json.dumps({"m": text + RAW})):
+        read(message)
