@@ -7,7 +7,7 @@
 
 - ``flagstore-<version>-py3-none-any.whl``: the reader, for ``pip install``.
 - ``flagstore-layer-<version>.zip``: the reader as a layer of AWS Lambda.
-- ``storesync-<version>.zip``: WebhookFunction and SyncFunction, for deployments without sam.
+- ``storesync-<version>.zip``: all functions of storesync, for deployments without sam.
 - ``flagserve-<version>.zip``: ServeFunction.
 - ``SHA256SUMS``: for ``sha256sum --check``.
 

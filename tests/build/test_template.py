@@ -14,22 +14,28 @@ import pytest
 from flagserve.app import PREFLIGHTS, ROUTES
 from simulators.deployment import MAX_RECEIVES
 from storesync import sync, webhook
-from storesync.config import SyncSettings, WebhookSettings
+from storesync.config import SyncSettings, UsageSettings, WebhookSettings
 from storesync.sync import MAX_DELAY_S, Schedule, parse
+from storesync.usage_lines import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 type Template = Mapping[str, Any]
 
-MOST_PARAMETERS = 19
+MOST_PARAMETERS = 20
 ARN = "arn:${{AWS::Partition}}:{}:${{AWS::Region}}:${{AWS::AccountId}}:"
 PARAMETERS = ARN.format("ssm") + "parameter${ParameterPrefix}/"
 PROFILE = ARN.format("appconfig") + "application/${Application}/configurationprofile/${Profile}"
 WILDCARDS = {
     *(f"{PARAMETERS}{kind}/*" for kind in ("clients", "credentials", "sources", "webhooks")),
     f"{PROFILE}/hostedconfigurationversion/*",  # versions are not known in advance
+    *("*:$usage", "*:$usage_claims"),  # of any source
     "*",  # ec2:DescribeSubnets supports no narrower resource
+}
+USAGE = {
+    *("UsageDeadLetterAlarm", "UsageDeadLetters", "UsageErrorAlarm", "UsageFunction", "UsageLogs"),
+    *("UsagePermission", "UsageQueue", "UsageRefusedAlarm", "UsageRole"),
 }
 SERVING = {
     *("ServeApi", "ServeApiLogs", "ServeErrorAlarm", "ServeFunction", "ServeLogs", "ServeRole"),
@@ -135,7 +141,7 @@ def test_outputs(template: Template) -> None:
     """Everything needed after a deployment is an output."""
     assert set(template["Outputs"]) == {
         "DlqUrl", "FlagReaderPolicyArn", "LayerArn", "QueueUrl", "ServeBaseUrl", "SyncFunctionName",
-        "TableName", "WebhookBaseUrl", "WebhookFunctionName",
+        "TableName", "UsageDlqUrl", "UsageFunctionArn", "WebhookBaseUrl", "WebhookFunctionName",
     }  # fmt: skip
 
 
@@ -147,6 +153,23 @@ SETTINGS: dict[str, Any] = {
     "Queue.RedrivePolicy.deadLetterTargetArn": get_att("DeadLetterQueue"),
     "Queue.RedrivePolicy.maxReceiveCount": MAX_RECEIVES,
     "DeadLetterQueue.MessageRetentionPeriod": 14 * 24 * 60 * 60,
+    "UsageQueue.RedrivePolicy": {
+        "deadLetterTargetArn": get_att("UsageDeadLetters"),
+        "maxReceiveCount": MAX_RECEIVES,
+    },
+    "UsageDeadLetters.MessageRetentionPeriod": 14 * 24 * 60 * 60,
+    # Six times the function's timeout, as of Queue.
+    "UsageQueue.VisibilityTimeout": 360,
+    "UsageFunction.Timeout": 60,
+    # What Lambda gives up on is not lost.
+    "UsageFunction.EventInvokeConfig.DestinationConfig.OnFailure": {
+        "Type": "SQS",
+        "Destination": get_att("UsageQueue"),
+    },
+    # Log groups of this account and region only.
+    "UsagePermission.Principal": "logs.amazonaws.com",
+    "UsagePermission.SourceAccount": {"Ref": "AWS::AccountId"},
+    "UsagePermission.SourceArn": {"Fn::Sub": ARN.format("logs") + "log-group:*"},
     # No batching in time: a single request is not delayed, a failed one repeats no others.
     "SyncFunction.Events.SyncRequests.Properties": {
         "Queue": get_att("Queue"),
@@ -220,6 +243,7 @@ def test_names_are_generated(template: Template) -> None:
     given = {
         name: each["Properties"][property_name]["Fn::Sub"]
         for name, each in template["Resources"].items()
+        if not name.startswith("Usage")  # those name other resources
         for property_name in named & set(each["Properties"])
     }
     assert given == {
@@ -230,7 +254,12 @@ def test_names_are_generated(template: Template) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "settings"), [("WebhookFunction", WebhookSettings), ("SyncFunction", SyncSettings)]
+    ("function", "settings"),
+    [
+        ("WebhookFunction", WebhookSettings),
+        ("SyncFunction", SyncSettings),
+        ("UsageFunction", UsageSettings),
+    ],
 )
 def test_function(template: Template, function: str, settings: Any) -> None:
     """Its handler exists, and it gets the variables that the code reads, and no other."""
@@ -253,7 +282,8 @@ def test_serve_function(template: Template) -> None:
     assert at(template, "ServeFunction.Handler") == "flagserve.function.handler"
     theirs = at(template, "SyncFunction.Environment.Variables")
     names = ("FLAGSTORE_PARAMETER_PREFIX", "FLAGSTORE_TABLE", "FLAGSTORE_SNAPSHOT_REPLICAS")
-    variables = at(template, "ServeFunction.Environment.Variables")
+    variables = dict(at(template, "ServeFunction.Environment.Variables"))
+    assert variables.pop("FLAGSTORE_SERVE_USAGE") == {"Ref": "CollectUsage"}
     assert variables == {name: theirs[name] for name in names}
 
 
@@ -264,7 +294,21 @@ def test_nothing_is_served_by_default(template: Template) -> None:
     conditional = {name for name, each in parts if each.get("Condition") == "Serves"}
     assert conditional == SERVING | {"ServeBaseUrl"}
     using = {name for name, each in parts if SERVING & {*re.findall(r"\w+", " ".join(texts(each)))}}
-    assert using <= conditional
+    assert using <= conditional | {"UsageOfClients"}
+
+
+def test_no_usage_is_collected_by_default(template: Template) -> None:
+    """As for serving; the subscription of ServeFunction's log needs both parameters."""
+    assert template["Parameters"]["CollectUsage"]["Default"] == "false"
+    parts = [*template["Resources"].items(), *template["Outputs"].items()]
+    conditional = {name for name, each in parts if each.get("Condition") == "CollectsUsage"}
+    assert conditional == USAGE | {"UsageDlqUrl", "UsageFunctionArn"}
+    using = {name for name, each in parts if USAGE & {*re.findall(r"\w+", " ".join(texts(each)))}}
+    assert using <= conditional | {"UsageOfClients"}
+    assert template["Resources"]["UsageOfClients"]["Condition"] == "CollectsUsageOfClients"
+    both = [{"Condition": name} for name in ("Serves", "CollectsUsage")]
+    assert template["Conditions"]["CollectsUsageOfClients"] == {"Fn::And": both}
+    assert MARKER in at(template, "UsageOfClients.FilterPattern")
 
 
 def test_bounds_match_the_settings(template: Template) -> None:

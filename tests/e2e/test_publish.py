@@ -75,7 +75,8 @@ def test_publish_sends_one_application(tmp_path: Path) -> None:
             properties = resource.get("Properties", {})
             if uri := properties.get("CodeUri") or properties.get("ContentUri"):
                 packed[name] = stored(aws, uri)
-        assert set(packed) == {"WebhookFunction", "SyncFunction", "FlagstoreLayer"}
+        functions = {f"{name}Function" for name in ("Webhook", "Sync", "Serve", "Usage")}
+        assert set(packed) == functions | {"FlagstoreLayer"}
         assert all(data.startswith(b"PK") for data in packed.values())
 
 

@@ -18,7 +18,8 @@ from simulators.alarms import Alarm, Point, Stack, points
 from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, request, signed
 from simulators.serving import opened
 from simulators.template import read_template
-from storesync import sync, webhook
+from simulators.usage import delivery, line
+from storesync import sync, usage, webhook
 from storesync.cli.inspect import STALE_S
 from storesync.config import WEBHOOKS_AGE_S
 from tests.docs.pages import anchors
@@ -41,6 +42,8 @@ NAMES = {
     "Queue.QueueName": "requests",
     "ServeApi": "serve-api",
     "SyncFunction": "sync",
+    "UsageDeadLetters.QueueName": "usage-dead",
+    "UsageFunction": "usage",
     "WebhookFunction": "webhook",
 }
 STACK = Stack(TEMPLATE, NAMES)
@@ -48,7 +51,7 @@ SERVICES = {
     name: STACK.value(
         TEMPLATE["Resources"][f"{name.capitalize()}Function"]["Properties"]["Environment"]
     )["Variables"]["POWERTOOLS_SERVICE_NAME"]
-    for name in ("sync", "webhook")
+    for name in ("sync", "usage", "webhook")
 }
 SCHEDULE_S = 60 * int(TEMPLATE["Parameters"]["ReconcileMinutes"]["Default"])
 FORGED = "canary-of-a-stranger-0008"
@@ -86,7 +89,7 @@ class World:
 
     def invoke(self, function: str, event: Any) -> Any:
         """Run a function, and record the metrics it prints, its errors and its duration."""
-        handler = {"sync": sync, "webhook": webhook}[function].handler
+        handler = {"sync": sync, "usage": usage, "webhook": webhook}[function].handler
         begun, response = self.clock.monotonic(), None
         with self._monkeypatch.context() as environment:
             environment.setenv("POWERTOOLS_SERVICE_NAME", SERVICES[function])
@@ -96,22 +99,22 @@ class World:
                 self.note("AWS/Lambda", "Errors", {"FunctionName": function}, 1)
         duration = 1000 * (self.clock.monotonic() - begun)
         self.note("AWS/Lambda", "Duration", {"FunctionName": function}, duration)
-        lines = self._output.emf
-        for line in lines[self._read :]:
-            self.recorded += points(line, self.clock.now())
-        self._read = len(lines)
+        written = self._output.emf
+        for each in written[self._read :]:
+            self.recorded += points(each, self.clock.now())
+        self._read = len(written)
         return response
 
     def note(self, namespace: str, name: str, dimensions: dict[str, str], value: float) -> None:
         self.recorded.append(Point(namespace, name, dimensions, self.clock.now(), value))
 
-    def count_dead_letters(self) -> None:
+    def count_dead_letters(self, queue: str = "dead") -> None:
         name = "ApproximateNumberOfMessages"
         response = self.deployment.sqs.get_queue_attributes(
             QueueUrl=self.deployment.dlq_url, AttributeNames=[name]
         )
         count = int(response["Attributes"][name])
-        self.note("AWS/SQS", f"{name}Visible", {"QueueName": "dead"}, count)
+        self.note("AWS/SQS", f"{name}Visible", {"QueueName": queue}, count)
 
     def active(self) -> set[str]:
         return {name for name in ALARMS if made(name).is_on(self.recorded, self.clock.now())}
@@ -232,6 +235,41 @@ def test_dead_letter(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.schedule()
     world.deployment.sqs.purge_queue(QueueUrl=world.deployment.dlq_url)
     assert_alarms(world, "DeadLetterAlarm")
+
+
+def test_usage_dead_letter(
+    world: World, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Usage that no attempt could report raises its own alarm."""
+    monkeypatch.setattr(usage, "RETRY_S", 0)
+    world.deployment.send({"lines": [json.loads(line({"flag": [[1, 0, 1]]}))]})
+    world.deployment.put("sources/prod", "{no JSON")
+    for _ in range(MAX_RECEIVES):
+        (record,) = world.deployment.receive()
+        assert world.invoke("usage", batch(record))["batchItemFailures"]
+    assert world.deployment.receive() == []
+    world.count_dead_letters("usage-dead")
+    world.deployment.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    world.deployment.sqs.purge_queue(QueueUrl=world.deployment.dlq_url)
+    assert_alarms(world, "UsageDeadLetterAlarm")
+
+
+def test_refused_usage(world: World, launchdarkly: LaunchDarklySimulator) -> None:
+    """A key that the provider refuses raises the alarm; unknown sources never do."""
+    for source in ("stranger", "prod"):
+        assert world.active() == set()
+        world.deployment.put_source("prod", "launchdarkly", launchdarkly.url, "another-key")
+        message = line({"flag": [[1, 0, 1]]}, s=source)
+        assert world.invoke("usage", delivery(message)) is None
+    assert world.deployment.waiting()["delayed"] == 1
+    world.deployment.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
+    world.clock.advance(30)
+    assert_alarms(world, "UsageRefusedAlarm")
+
+
+def test_crashing_usage_function(world: World) -> None:
+    world.invoke("usage", {"awslogs": {}})
+    assert_alarms(world, "UsageErrorAlarm")
 
 
 def test_forged_webhooks(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -17,9 +17,11 @@ from simulators.deployment import KEY, Context, Deployment, batch, signed
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly_flags import rich_flags
 from simulators.recorder import Recorder
-from simulators.rights import BY_AWS, POLICIES, QUEUE, TABLE, Use, grants, uses
+from simulators.rights import BY_AWS, POLICIES, QUEUE, TABLE, USAGE_QUEUE, Use, grants, uses
 from simulators.serving import opened
-from storesync import sync, webhook
+from simulators.usage import delivery, line
+from storesync import sync, usage, webhook
+from storesync.config import UsageSettings
 from storesync.pipeline import VERIFY_MS
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
     from local.stand_in import StandIn
     from simulators.deployment import ShiftedClock
+
+
+KEY_OF_PRODUCTION = f"*:production.{KEY}"
 
 
 @pytest.fixture
@@ -69,6 +74,8 @@ def life(
     request_and_sync(stack, recorder)
     clock.advance(VERIFY_MS / 1000 + 10)
     request_and_sync(stack, recorder)
+    with recorder.calling("usage"):
+        collect(stack, provider, keys[2])
     provider.faults.extend([faults.status(503)] * 4)
     request_and_sync(stack, recorder)
     with recorder.calling("sync"):
@@ -92,6 +99,27 @@ def read() -> None:
     assert client.keys()
     assert client.info().token
     store.close()
+
+
+def collect(stack: Deployment, provider: LaunchDarklySimulator, flag: str) -> None:
+    """Report usage to one provider; fail with another, also from the queue."""
+    queue = stack.sqs.create_queue(QueueName=f"{USAGE_QUEUE}-{flag}")["QueueUrl"]
+    settings = UsageSettings.from_env({**os.environ, "FLAGSTORE_QUEUE_URL": queue})
+    redis = {"provider": "unleash", "allow_http": True, "store": "redis"}
+    address = {"base_url": provider.url, "store_url": "redis://127.0.0.1:1/0"}
+    stack.put("sources/adding", redis)
+    stack.put("credentials/adding", {"provider": "unleash", "key": KEY_OF_PRODUCTION, **address})
+    collector = usage.Collector(settings)
+    for source, name, cell in (("prod", "launchdarkly", [1, 0, 1]), ("adding", "unleash", [1, 1])):
+        message = line({flag: [cell]}, name, s=source)
+        collector.delivery(delivery(message)["awslogs"], 60)
+    assert provider.counted() == {(flag, 0): 1}
+    later = {"lines": [json.loads(line({flag: [[1, 1]]}, "unleash", s="adding"))]}
+    record: dict[str, Any] = {"messageId": "1", "attributes": {"ApproximateReceiveCount": "1"}}
+    record |= {"receiptHandle": "x", "body": json.dumps(later)}
+    assert collector.queue([record], 60) == ["1"]
+    for kind in ("sources", "credentials"):
+        stack.remove(f"{kind}/adding")
 
 
 def serve(stack: Deployment) -> None:
@@ -133,12 +161,20 @@ def test_functions_are_separated(recorded: Recorder) -> None:
     assert allowed("reader", "sync") == allowed("serve", "sync") == reads
     assert allowed("serve", "webhook") == allowed("webhook", "serve") == set()
     assert allowed("sync", "serve") == reads
+    parameters = {
+        f"ssm:GetParametersByPath parameter/flagstore/{kind}{name}"
+        for kind in ("credentials", "sources")
+        for name in ("", "/prod")
+    }
+    assert allowed("usage", "sync") == reads | parameters
+    assert allowed("usage", "webhook") == allowed("usage", "serve") - reads == set()
+    assert allowed("serve", "usage") == allowed("reader", "usage") == reads
 
 
 def test_readers_must_name_partition_keys() -> None:
     """The reader's condition allows requests that name their partition keys, and nothing else."""
     assert all(
         grant.allows(Use(grant.action, grant.resource))
-        and not grant.allows(Use(grant.action, grant.resource, keyed=False))
+        and not grant.allows(Use(grant.action, grant.resource, ()))
         for grant in grants("reader")
     )

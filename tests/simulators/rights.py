@@ -11,21 +11,20 @@ from simulators.alarms import Stack
 from simulators.template import read_template
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from simulators.recorder import Call
 
 TEMPLATE = read_template()
 ACCOUNT = "arn:aws:{service}:eu-west-1:000000000000:{name}"
-TABLE, QUEUE = "table/flags", "requests"
+TABLE, QUEUE, USAGE_QUEUE = "table/flags", "requests", "usage"
+POLLED = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+LOGGED = {"logs:CreateLogStream", "logs:PutLogEvents"}
 BY_AWS = {
-    "webhook": {"logs:CreateLogStream", "logs:PutLogEvents"},
-    "sync": {
-        "logs:CreateLogStream",
-        "logs:PutLogEvents",
-        "sqs:ReceiveMessage",
-        "sqs:DeleteMessage",
-        "sqs:GetQueueAttributes",
-    },
-    "serve": {"logs:CreateLogStream", "logs:PutLogEvents"},
+    "webhook": LOGGED,
+    "sync": LOGGED | POLLED,
+    "serve": LOGGED,
+    "usage": LOGGED | POLLED,
     "reader": set(),
 }
 """What Lambda and its poller do with the role of a function."""
@@ -33,6 +32,7 @@ POLICIES = {
     "webhook": "WebhookRole",
     "sync": "SyncRole",
     "serve": "ServeRole",
+    "usage": "UsageRole",
     "reader": "FlagReaderPolicy",
 }
 
@@ -41,8 +41,8 @@ POLICIES = {
 class Use:
     action: str
     resource: str
-    keyed: bool = True
-    """Whether the request names the partition keys it is about."""
+    namespaces: tuple[str, ...] = ("prod:any",)
+    """The partition keys that the request names; empty if it names none."""
 
 
 def arn(service: str, name: str) -> str:
@@ -52,7 +52,8 @@ def arn(service: str, name: str) -> str:
 def uses(call: Call) -> set[Use]:
     """Return the rights that AWS asks for a call (service authorization reference)."""
     if call.service == "sqs":
-        return {Use(f"sqs:{call.operation.removesuffix('Batch')}", arn("sqs", QUEUE))}
+        queue = USAGE_QUEUE if f"/{USAGE_QUEUE}-" in call.sent["QueueUrl"] else QUEUE
+        return {Use(f"sqs:{call.operation.removesuffix('Batch')}", arn("sqs", queue))}
     if call.service == "ssm":
         paths = [call.sent["Path"], *(each["Name"] for each in call.response.get("Parameters", []))]
         return {
@@ -62,10 +63,22 @@ def uses(call: Call) -> set[Use]:
     if call.operation == "TransactWriteItems":
         names = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem"}
         names["ConditionCheck"] = "ConditionCheckItem"
-        parts = {kind for item in call.sent["TransactItems"] for kind in item}
-        return {Use(f"dynamodb:{names[part]}", arn("dynamodb", TABLE)) for part in parts}
-    keyed = "Key" in call.sent or "= :" in call.sent.get("KeyConditionExpression", "")
-    return {Use(f"dynamodb:{call.operation}", arn("dynamodb", TABLE), keyed)}
+        parts = [part for item in call.sent["TransactItems"] for part in item.items()]
+        return {
+            Use(f"dynamodb:{names[kind]}", arn("dynamodb", TABLE), _namespaces(part))
+            for kind, part in parts
+        }
+    return {Use(f"dynamodb:{call.operation}", arn("dynamodb", TABLE), _namespaces(call.sent))}
+
+
+def _namespaces(sent: Mapping[str, Any]) -> tuple[str, ...]:
+    if sent.get("KeyConditionExpression", "").startswith("#n = :n"):
+        return (sent["ExpressionAttributeValues"][":n"]["S"],)
+    if batches := sent.get("RequestItems"):
+        items = [part["PutRequest"]["Item"] for batch in batches.values() for part in batch]
+    else:
+        items = [sent[name] for name in ("Key", "Item") if name in sent]
+    return tuple(sorted({item["namespace"]["S"] for item in items}))
 
 
 def _below(path: str) -> str:
@@ -83,10 +96,16 @@ class Grant:
     resource: str
     keyed: bool
     """Whether the request must name its partition keys."""
+    namespaces: tuple[str, ...] = ("*",)
+    """Patterns of the partition keys."""
 
     def allows(self, use: Use) -> bool:
         fits = self.action == use.action and fnmatchcase(use.resource, self.resource)
-        return fits and (use.keyed or not self.keyed)
+        return (
+            fits
+            and (bool(use.namespaces) or not self.keyed)
+            and all(any(fnmatchcase(n, each) for each in self.namespaces) for n in use.namespaces)
+        )
 
 
 def grants(who: str) -> list[Grant]:
@@ -99,9 +118,11 @@ def grants(who: str) -> list[Grant]:
             "AWS::AccountId": "000000000000",
             "Table.Arn": arn("dynamodb", TABLE),
             "Queue.Arn": arn("sqs", QUEUE),
+            "UsageQueue.Arn": arn("sqs", USAGE_QUEUE),
             "WebhookLogs.Arn": arn("logs", "webhook"),
             "SyncLogs.Arn": arn("logs", "sync"),
             "ServeLogs.Arn": arn("logs", "serve"),
+            "UsageLogs.Arn": arn("logs", "usage"),
         },
     )
     properties = TEMPLATE["Resources"][POLICIES[who]]["Properties"]
@@ -109,10 +130,11 @@ def grants(who: str) -> list[Grant]:
     policies = properties.get("Policies", [properties])
     for policy in stack.value([each for each in policies if "Fn::If" not in each]):
         for statement in policy["PolicyDocument"]["Statement"]:
-            condition = statement.get("Condition")
-            assert condition in (None, {"Null": {"dynamodb:LeadingKeys": "false"}})
+            condition = dict(statement.get("Condition") or {})
+            like = condition.pop("ForAllValues:StringLike", {"dynamodb:LeadingKeys": ["*"]})
+            assert condition in ({}, {"Null": {"dynamodb:LeadingKeys": "false"}})
             found += [
-                Grant(action, resource, condition is not None)
+                Grant(action, resource, bool(condition), tuple(like["dynamodb:LeadingKeys"]))
                 for action in _listed(statement["Action"])
                 for resource in _listed(statement["Resource"])
             ]
