@@ -47,6 +47,8 @@ class App:
         keys: ClientKeys,
         client: Callable[[ClientKey], Client],
         log: Callable[[str], object],
+        print_usage: Callable[[dict[str, Any], Snapshot, Callable[[str], bool]], object]
+        | None = None,
     ) -> None:
         """Combine the parts.
 
@@ -54,10 +56,13 @@ class App:
             keys: the client keys.
             client: returns the client of the source that a key is for.
             log: called with each problem that an operator has to know of.
+            print_usage: called with an SDK's report, the flag set, and whether the client may know
+                of a flag; None: reports are not kept.
         """
         self._keys = keys
         self._client = client
         self._log = log
+        self._print_usage = print_usage
         self._documents = Memory(MAX_DOCUMENTS)
         self._views = Memory(MAX_VIEWS)
 
@@ -132,11 +137,17 @@ class App:
 
     def registration(self, key: ClientKey, request: Request) -> Response:
         """Accept what an SDK reports about itself; it is not kept."""
-        return _accepted(key, request, unleash.check_registration)
+        _checked(request, unleash.check_registration)
+        return _accepted(key)
 
     def metrics(self, key: ClientKey, request: Request) -> Response:
-        """Accept an SDK's counts of evaluations; they are not kept."""
-        return _accepted(key, request, unleash.check_metrics)
+        """Accept an SDK's counts of evaluations, and print them if usage is collected."""
+        report = _checked(request, unleash.check_metrics)
+        if self._print_usage:
+            snapshot = self._client(key).snapshot()
+            if snapshot.snapshot_record.provider == unleash.PROVIDER:
+                self._print_usage(report, snapshot, key.sees if key.kind == BROWSER else _anything)
+        return _accepted(key)
 
     # -- parts ------------------------------------------------------------------------------------
 
@@ -218,11 +229,18 @@ class Memory:
         return found[1]
 
 
-def _accepted(key: ClientKey, request: Request, check: Callable[[bytes], object]) -> Response:
+def _checked(request: Request, check: Callable[[bytes], dict[str, Any]]) -> dict[str, Any]:
     try:
-        check(request.body())
+        return check(request.body())
     except (ValueError, RecursionError) as error:
         raise RequestError(400, "the report is malformed") from error
+
+
+def _anything(_flag: str) -> bool:
+    return True
+
+
+def _accepted(key: ClientKey) -> Response:
     return Response(202 if key.kind == SERVER else 200)  # as the server does
 
 

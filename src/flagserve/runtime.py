@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
 
+from flagserve import usage
 from flagserve.access import ClientKeys, Parameters
 from flagserve.app import App
 from flagstore.clients import Client
 from flagstore.stores.dynamodb import LeanTransport, endpoint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from flagserve.access import ClientKey
+    from flagstore.snapshot import Snapshot
 
 TTL_S = 10.0
 """Between two checks for a change. Short, since SDKs wait for an interval of their own, too."""
@@ -26,7 +30,9 @@ def open_app(environ: Mapping[str, str]) -> App:
     """Return the function's app, with the settings that the template gives it."""
     region, path = environ["AWS_REGION"], f"{environ['FLAGSTORE_PARAMETER_PREFIX']}/clients"
     transport = SsmTransport(region, endpoint_of(environ, region, "ssm"), environ)
-    return App(ClientKeys(Parameters(path, transport), log), Clients(), log)
+    keys = ClientKeys(Parameters(path, transport), log)
+    collects = environ.get("FLAGSTORE_SERVE_USAGE") == "true"
+    return App(keys, Clients(), log, print_usage if collects else None)
 
 
 class SsmTransport(LeanTransport):
@@ -62,6 +68,16 @@ def _redis(url: str) -> Any:  # noqa: ANN401 - its type is not imported otherwis
 
     ca_file = REDIS_CA_FILE if os.path.exists(REDIS_CA_FILE) else ""  # noqa: PTH110 - as above
     return open_reader({"FLAGSTORE_REDIS_URL": url, "FLAGSTORE_REDIS_CA_FILE": ca_file})
+
+
+def print_usage(report: dict[str, Any], snapshot: Snapshot, sees: Callable[[str], bool]) -> None:
+    """Print a client's usage, each line by one call, so that nothing gets between."""
+    for line in usage.lines(report, snapshot, sees, int(time.time()), _line_id):
+        os.write(1, line)
+
+
+def _line_id() -> str:
+    return urlsafe_b64encode(os.urandom(8)).decode().rstrip("=")
 
 
 def log(message: str) -> None:

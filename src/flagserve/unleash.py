@@ -212,18 +212,20 @@ def check_registration(body: bytes) -> dict[str, Any]:
     return report
 
 
-def check_metrics(body: bytes) -> None:
-    """Check how often an SDK reports that flags were on and off.
+def check_metrics(body: bytes) -> dict[str, Any]:
+    """Check how often an SDK reports that flags were on and off, and return its report.
 
     Raises:
         ValueError: if it is not a JSON object with an application and counts by flag.
     """
-    bucket = _object(check_registration(body).get("bucket"), "bucket")
+    report = check_registration(body)
+    bucket = _object(report.get("bucket"), "bucket")
     for counts in _object(bucket.get("toggles"), "toggles").values():
         for name in ("yes", "no"):
             count = _object(counts, "counts").get(name, 0)
             if not isinstance(count, (int, float)) or not count >= 0:
                 raise ValueError(f"{name} must be a number of at least 0")
+    return report
 
 
 def _object(value: object, name: str) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagserve.app import PREFLIGHTS, ROUTES
+from flagserve.usage import MAX_LINE
 from fuzz.test_webhooks import DOSE, ODD, WHOLE, mutated, text_like
 from simulators.serving import Serving
 from simulators.unleash_flags import new_flag
+from storesync.usage_lines import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,3 +122,10 @@ def test_forged_requests_get_nothing(count: int) -> None:
     met = [answered[kind, status] for kind in kinds for status in (200, 400, 403, 404)]
     assert min(*met, answered["", 401], answered["server", 202]) > count / 500
     assert serving.log == []
+    # What clients report is printed, within the bounds of usage lines.
+    assert len(serving.printed) > count / 500
+    for line in serving.printed:
+        found = parse(json.loads(line))
+        assert found is not None
+        assert len(line) <= MAX_LINE
+        assert set(found.flags) <= {SHOWN, HIDDEN}

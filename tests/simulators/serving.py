@@ -9,7 +9,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from flagserve import runtime
+from flagserve import runtime, usage
 from flagserve.access import ClientKeys
 from flagserve.app import App
 from flagstore.errors import StoreUnavailableError
@@ -65,12 +65,18 @@ class Serving:
         self.keys, self.log = dict(keys), list[str]()
         self.reads, self.down = list[float](), False
         """Seconds that each read of the keys was given."""
+        self.printed: list[bytes] = []
+        """Usage lines."""
         self.app = self.cold()
 
     def cold(self) -> App:
         client = self.rig.another()
         keys = ClientKeys(self._read, self.log.append, self.rig.mono.monotonic)
-        return App(keys, lambda _: client, self.log.append)
+        return App(keys, lambda _: client, self.log.append, self._print_usage)
+
+    def _print_usage(self, *of: Any) -> None:
+        for line in usage.lines(*of, 1_795_874_500, lambda: f"line-{len(self.printed):04d}"):
+            self.printed.append(line)
 
     def respond(self, event: Mapping[str, Any]) -> dict[str, Any]:
         return self.app.respond(event)

@@ -13,6 +13,7 @@ import pytest
 from flagserve.access import LOAD_S, MAX_AGE_S, REFRESH_S, Parameters, parse
 from flagserve.app import MAX_DOCUMENTS, PREFLIGHTS, ROUTES
 from flagserve.gateway import MAX_BODY, read_request
+from flagserve.usage import MAX_LINES
 from flagstore.errors import ConfigurationError
 from sdks import sets
 from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE
@@ -147,6 +148,57 @@ def test_reports(serving: Served, report: object, registered: bool, counted: boo
         for name, accepted in (("register", registered), ("metrics", counted)):
             status, body, _ = serving.send(f"POST /api/{area}/{name}", secret, report)
             assert (status, bool(body)) == ((good, False) if accepted else (400, True))
+
+
+@pytest.mark.parametrize(
+    ("counts", "cells"),
+    [
+        ({"yes": 3, "no": 2}, [[3, 1], [2, 0]]),
+        ({"yes": 0, "no": 0, "variants": {"blue": 5}}, []),
+        ({"yes": 5, "variants": {"blue": 2, "red": 1}}, [[2, 1, "blue"], [1, 1, "red"], [2, 1]]),
+        # A variant of a flag that is off, or of one without variants.
+        ({"no": 2, "variants": {"disabled": 1}}, [[1, 0, "disabled"], [1, 0]]),
+        (
+            {"yes": 2, "no": 1, "variants": {"disabled": 3}},
+            [[1, 0, "disabled"], [2, 1, "disabled"]],
+        ),
+        # Forged: more variants than evaluations, and numbers that are none.
+        ({"yes": 1, "variants": {"a": 5, "b": 5}}, [[1, 1, "a"]]),
+        ({"yes": 1e300, "no": 1.9, "variants": {"a": -1, "b": "x"}}, [[10**9, 1], [1, 0]]),
+        ({"yes": True, "variants": []}, [[1, 1]]),
+    ],
+)
+def test_metrics_are_printed(serving: Served, counts: Any, cells: Any) -> None:
+    """As usage lines with the same counts, of flags that exist and that the client may know of."""
+    toggles = {"main": counts, "needs-main": {"yes": 1}, "none": {"yes": 1}}
+    report = {"appName": "shop", "bucket": {"toggles": toggles}}
+    assert serving.send(METRICS, SECRET, report)[0] == 202
+    assert serving.send("POST /api/frontend/client/metrics", PAGE, report)[0] == 200
+    for line, names in zip(serving.printed, ({"needs-main"}, set()), strict=False):
+        found = json.loads(line)
+        assert found["f"].get("main", []) == cells
+        assert set(found["f"]) - {"main"} == names
+        assert (found["s"], found["p"], found["n"]) == ("prod", "unleash", "shop")
+        assert found["v"] == serving.rig.another().snapshot().snapshot_record.token
+    assert len(serving.printed) == 1 + bool(cells)
+
+
+def test_metrics_of_many_flags_are_several_lines() -> None:
+    """Each short enough to be written at once, and not more than a limit."""
+    names = [f"flag-{number:04d}-{'x' * 60}" for number in range(1000)]
+    serving = Serving({name: new_flag(name) for name in (*names, "y" * 4000)})
+    send = Served.send
+    for count in (100, 1000):
+        toggles = {name: {"yes": 1} for name in ["y" * 4000, *names[:count]]}
+        report = {"appName": "a" * 100, "bucket": {"toggles": toggles}}
+        serving.printed.clear()
+        assert send(serving, METRICS, SECRET, report)[0] == 202  # type: ignore[arg-type] # it has all that is needed
+        found = [json.loads(line) for line in serving.printed]
+        assert max(map(len, serving.printed)) <= 4000
+        assert len({line["id"] for line in found}) == len(found)
+        printed = {name for line in found for name in line["f"]}
+        assert printed <= set(names[:count])
+        assert len(printed) == count if count == 100 else len(found) == MAX_LINES
 
 
 # -- for browsers ---------------------------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""Usage of clients: the counts that Unleash's SDKs post, as the lines that readers print. Pure.
+
+UsageFunction takes them from the log (docs/usage.md).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flagstore.codec import dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from flagstore.snapshot import Snapshot
+
+MAX_LINE = 4_000
+"""Bytes, with the newline: more could be mixed with what others print."""
+MAX_LINES = 16
+"""Per request. Whoever has a browser's key can send anything."""
+MAX_COUNT = 10**9
+MAX_APP_CHARS = 64
+NO_VARIANT = "disabled"
+
+
+def lines(
+    report: Mapping[str, Any],
+    snapshot: Snapshot,
+    sees: Callable[[str], bool],
+    now_s: int,
+    new_id: Callable[[], str],
+) -> Iterator[bytes]:
+    """Yield the lines for a report that was checked.
+
+    Args:
+        report: the body of ``/api/client/metrics``.
+        snapshot: the flag set; other flags are left out.
+        sees: whether the client may know of a flag.
+        now_s: seconds since the epoch. Clients' clocks may be wrong.
+        new_id: returns a random id.
+    """
+    common = {
+        "s": snapshot.source,
+        "p": "unleash",
+        "v": snapshot.snapshot_record.token,
+        "n": report["appName"][:MAX_APP_CHARS],
+        "a": now_s,
+        "b": now_s,
+    }
+    found = [
+        f"{dumps(name)}:{dumps(cells)}"
+        for name, counts in report["bucket"]["toggles"].items()
+        if sees(name) and name in snapshot and (cells := _cells(counts))
+    ]
+    for _ in range(MAX_LINES):
+        if not found:
+            return
+        begin = dumps({"flagstore.usage": 1, "id": new_id(), **common})[:-1] + ',"f":{'
+        flags, size = [], len(begin) + len("}}\n")
+        while found and (size := size + len(found[-1]) + 1) <= MAX_LINE:
+            flags.append(found.pop())
+        if flags:
+            yield f"{begin}{','.join(flags)}}}}}\n".encode()
+        else:
+            found.pop()  # too large for any line
+
+
+def _cells(counts: Mapping[str, Any]) -> list[list[Any]]:
+    """Return a flag's counts, each with whether it was enabled and its variant.
+
+    An SDK counts each request for a variant twice: as yes or no, and by the variant's name.
+    """
+    left = [_whole(counts.get("no")), _whole(counts.get("yes"))]
+    given = counts.get("variants")
+    variants = given.items() if isinstance(given, dict) else ()
+    cells: list[list[Any]] = []
+    for name, count in variants:
+        # Only that without a name is also given for a flag that is off.
+        for enabled in (0, 1) if name == NO_VARIANT else (1,):
+            taken = min(_whole(count), left[enabled])
+            left[enabled] -= taken
+            count = _whole(count) - taken  # noqa: PLW2901 - what is left of it
+            cells.append([taken, enabled, name])
+    cells += [[left[1], 1], [left[0], 0]]
+    return [cell for cell in cells if cell[0]]
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, (int, float)) or not value > 0:
+        return 0
+    return int(min(value, MAX_COUNT))
