@@ -1,6 +1,13 @@
 """Run the command line."""
 
-from storesync.cli import clients, doctor, inspect, publish, sources  # noqa: F401 - they add their commands
+from storesync.cli import (  # noqa: F401 - they add their commands
+    clients,
+    doctor,
+    inspect,
+    publish,
+    sources,
+    usage,
+)
 from storesync.cli.app import storesync
 from storesync.telemetry import logger
 

@@ -1,0 +1,89 @@
+"""The command usage: when each flag was last used, and which nobody asks for."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from storesync.cli.app import command, source_argument, storesync
+from storesync.cli.screen import duration, table, timestamp
+from storesync.usage_records import DAY_S, UsageRecords
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storesync.cli.app import Operator
+    from storesync.model import Json
+
+VALUE_CHARS = 20
+"""Of a variation's value, in the table."""
+
+
+@command(storesync, "usage")
+@source_argument
+@click.option(
+    "--days",
+    type=click.IntRange(1, 365),
+    default=30,
+    show_default=True,
+    help="Also list the flags that were not used for so many days.",
+)
+def usage(operator: Operator, *, name: str, days: int) -> None:
+    """Show when each flag and variant was last used, to the hour.
+
+    Only functions that print usage count (docs/usage.md).
+    """
+    snapshot = operator.reader(operator.source(name)).snapshot()
+    aws, deployment = operator.aws("dynamodb"), operator.deployment
+    uses = dict(UsageRecords(aws, deployment.table, operator.clock).uses(name))
+    now_s = operator.now_ms() // 1000
+    flags: list[dict[str, Any]] = []
+    for key in snapshot:
+        use = uses.get(key)
+        variants = dict(sorted(use.variants.items())) if use else {}
+        flags.append(
+            {
+                "key": key,
+                "last_used": 1000 * use.last if use else None,
+                "variants": {variant: 1000 * at for variant, at in variants.items()},
+            }
+        )
+    since = 1000 * min((use.first for use in uses.values()), default=0) or None
+    unused = [
+        each["key"] for each in flags if (each["last_used"] or 0) < 1000 * (now_s - days * DAY_S)
+    ]
+    data = {"source": name, "days": days, "since": since, "flags": flags, "unused": unused}
+    values = {key: snapshot[key].get("variations") for key in snapshot}
+    operator.screen.result(data, _lines(data, values, now_s))
+
+
+def _lines(data: dict[str, Any], values: dict[str, Json], now_s: int) -> Iterator[str]:
+    if data["since"] is None:
+        yield f"no usage of {data['source']} has been collected; see docs/usage.md"
+        return
+    rows = []
+    for each in data["flags"]:
+        variants = [
+            f"{_variant(name, values[each['key']])} {_ago(at, now_s)}"
+            for name, at in each["variants"].items()
+        ]
+        rows.append((each["key"], _ago(each["last_used"], now_s), ", ".join(variants)))
+    yield from table(("FLAG", "LAST USED", "VARIANTS"), rows)
+    days, unused = data["days"], ", ".join(data["unused"]) or "none"
+    yield f"not used for {days} days: {unused}"
+    if data["since"] > 1000 * (now_s - days * DAY_S):
+        yield f"usage is collected only since {timestamp(data['since'])}"
+
+
+def _ago(at_ms: int | None, now_s: int) -> str:
+    return "never" if at_ms is None else f"{duration(max(0, now_s - at_ms // 1000))} ago"
+
+
+def _variant(name: str, variations: Json) -> str:
+    """Return a variant's name; with its value for LaunchDarkly, whose variations are numbers."""
+    if not isinstance(variations, list) or not name.isdecimal() or int(name) >= len(variations):
+        return name
+    value = json.dumps(variations[int(name)], ensure_ascii=False)
+    return f"{name} ({value if len(value) <= VALUE_CHARS else value[:VALUE_CHARS] + '…'})"

@@ -1,0 +1,51 @@
+"""The command usage: what UsageFunction recorded, beside the published flags."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from storesync.retry import SystemClock
+from storesync.usage_records import DAY_S, UsageRecords
+
+if TYPE_CHECKING:
+    from simulators.launchdarkly import LaunchDarklySimulator
+    from tests.cli.rig import Rig
+
+pytestmark = pytest.mark.usefixtures("prod")
+
+
+def test_usage(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Flags that nobody asked for stand out; what was never published is not listed."""
+    assert "no usage of prod has been collected" in rig.run("usage", "prod").out
+    prod.set_flag("new-checkout", variations=[True, {"a long": "value " * 9}])
+    rig.json("sync")
+    now, table = int(time.time()), rig.environ["FLAGSTORE_TABLE"]
+    records = UsageRecords(rig.aws.client("dynamodb"), table, SystemClock())
+    old, *others = sorted(set(prod.flags()) - {"new-checkout"})
+    recent, ago = now - 300, now - 40 * DAY_S
+    uses = {"new-checkout": {"0": recent, "1": ago, "default": ago}, "gone": {"0": recent}}
+    records.record_use("prod", {**uses, old: {"1": ago}})
+    data = rig.json("usage", "prod")
+    assert (data["days"], data["since"]) == (30, 1000 * ago)
+    assert [each["key"] for each in data["flags"]] == sorted(prod.flags())
+    assert data["unused"] == [old, *others]
+    (found,) = [each for each in data["flags"] if each["key"] == "new-checkout"]
+    assert found["last_used"] == 1000 * recent
+    assert found["variants"] == {"0": 1000 * recent, "1": 1000 * ago, "default": 1000 * ago}
+    assert rig.json("usage", "prod", "--days", "60")["unused"] == others
+    shown = rig.run("usage", "prod", "--days", "60").out
+    assert '0 (true) 5 min ago, 1 ({"a long": "value va…) 40 d ago, default 40 d ago' in shown
+    assert f"not used for 60 days: {', '.join(others)}\nusage is collected only since" in shown
+    assert "only since" not in rig.run("usage", "prod").out
+
+
+def test_usage_of_all_flags(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    table = rig.environ["FLAGSTORE_TABLE"]
+    records = UsageRecords(rig.aws.client("dynamodb"), table, SystemClock())
+    records.record_use("prod", {key: {"0": int(time.time())} for key in prod.flags()})
+    assert "not used for 30 days: none" in rig.run("usage", "prod").out
+    rig.json("source", "remove", "prod", "--yes", "--purge")
+    assert list(records.uses("prod")) == []
