@@ -136,7 +136,7 @@ format: .venv/.ready ## write the code the way that ruff wants it
 .PHONY: e2e-unleash
 e2e-unleash: ## from a real Unleash server to a flag that is read back, or served: some three minutes
 	@$(call install,$(ENVIRONMENTS))
-	.venv/bin/pytest -m campaign tests/e2e/test_unleash.py tests/e2e/test_serve.py
+	.venv/bin/pytest -m campaign tests/e2e/test_unleash.py tests/e2e/test_serve.py tests/e2e/test_collect.py
 
 .PHONY: e2e-deploy
 e2e-deploy: ## deploy, update, roll back, publish, tools/smoke, on the stand-in for AWS: some three minutes

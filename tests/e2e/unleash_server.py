@@ -225,6 +225,16 @@ class UnleashServer:
         """Return the webhook's deliveries, newest first: `state`, `stateDetails`, `event`, ..."""
         return list(self._admin("GET", f"{_ADDONS}/{addon_id}/events")["integrationEvents"])
 
+    def metrics(self, flag: str) -> list[Json]:
+        """Return a flag's counts by application, environment and hour: `yes`, `no`, `variants`."""
+        path = f"/api/admin/client-metrics/features/{flag}/raw?hoursBack=48"
+        return list(self._admin("GET", path)["data"])
+
+    def applications(self) -> set[str]:
+        """Return the names of the applications that it lists."""
+        found = self._admin("GET", "/api/admin/metrics/applications")
+        return {each["appName"] for each in found["applications"]}
+
     def newest_event(self) -> int:
         """Return the number of the newest event, delivered or not."""
         events = self._admin("GET", "/api/admin/search/events?limit=1")["events"]

@@ -1,0 +1,149 @@
+"""Usage at a real Unleash server: exactly what was evaluated, by hour, application and variant."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+import trustme
+
+from flagstore import Client
+from local.stand_in import StandIn
+from simulators.aws import create_table
+from simulators.deployment import Context
+from simulators.usage import delivery, line
+from storesync import sync, usage
+
+from . import unleash_server
+from .deployments import needs_stand_in, wait_for
+from .unleash_server import UnleashServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    type Counts = Counter[tuple[str, str, str, str]]
+
+pytestmark = [pytest.mark.e2e, pytest.mark.campaign]
+
+FLAGS = [f"flag-{number}" for number in range(8)]
+KNOWN_AFTER_S = 11
+"""The server drops metrics of flags that are younger than 10 s."""
+ADDS_UP_AFTER_S = 6
+"""It adds up what it got every 5 s: nothing more may come."""
+HOUR_S = 3600
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[UnleashServer]:
+    """Run a server with a published source."""
+    if lacking := unleash_server.missing():
+        pytest.skip(f"{lacking}; run `make setup-e2e`")
+    needs_stand_in()
+    with ExitStack() as running:
+        aws = running.enter_context(StandIn())
+        authority = running.enter_context(trustme.CA().cert_pem.tempfile())
+        server = running.enter_context(UnleashServer(ca_file=authority))
+        queue = aws.client("sqs").create_queue(QueueName="usage")["QueueUrl"]
+        environ = {
+            **aws.environment,
+            "FLAGSTORE_PARAMETER_PREFIX": "/flagstore",
+            "FLAGSTORE_QUEUE_URL": queue,
+            "FLAGSTORE_TABLE": create_table(aws.client("dynamodb")),
+        }
+        patch = running.enter_context(pytest.MonkeyPatch.context())
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        patch.setattr(boto3, "DEFAULT_SESSION", boto3.Session(region_name=aws.region))
+        for flag in FLAGS:
+            server.create_flag(flag)
+        address = {"key": server.backend_token("development"), "base_url": server.url}
+        for path, content in (("credentials", address), ("sources", {"allow_http": True})):
+            aws.client("ssm").put_parameter(
+                Name=f"/flagstore/{path}/prod",
+                Value=json.dumps({"provider": "unleash", **content}),
+                Type="String",
+            )
+        for function in (sync.syncer, usage.collector):
+            running.callback(function.cache_clear)
+            function.cache_clear()
+        assert sync.handler({"source": "prod"}, Context())["outcome"] == "published"
+        time.sleep(KNOWN_AFTER_S)
+        yield server
+
+
+@pytest.fixture
+def readers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the connections with which the function reads flags."""
+    opened: list[Client] = []
+
+    def reader(*arguments: Any, **options: Any) -> Client:
+        opened.append(Client(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(usage, "Client", reader)
+    yield
+    for client in opened:
+        client.close()
+
+
+def made(chance: random.Random, now: int) -> tuple[list[str], Counts]:
+    """Make the lines of 10,000 evaluations in 50 environments; return them and their sums.
+
+    Some are late, and some end at the beginning of an hour, to which they belong.
+    """
+    this_hour = now - now % HOUR_S
+    expected: Counts = Counter()
+    lines = []
+    for number in range(200):
+        app = f"app-{number % 50}"
+        hour = this_hour - HOUR_S * chance.choice([0, 1, 30])
+        last = hour + chance.choice([0, min(now - hour, HOUR_S - 1)])
+        cells: dict[str, list[Any]] = {}
+        for flag in chance.sample(FLAGS, 5):
+            cells[flag] = [[3, 1], [1, 0], [4, 1, "blue"], [2, 0, "disabled"]]
+            at = time.strftime("%Y-%m-%dT%H", time.gmtime(hour))
+            expected.update(
+                {(flag, app, at, "yes"): 7, (flag, app, at, "no"): 3}
+                | {(flag, app, at, "blue"): 4, (flag, app, at, "disabled"): 2}
+            )
+        lines.append(line(cells, "unleash", n=app, a=last - 50, b=last))
+    return lines, expected
+
+
+def shown(server: UnleashServer) -> Counts:
+    """Return what the server shows."""
+    found: Counts = Counter()
+    for flag in FLAGS:
+        for row in server.metrics(flag):
+            assert row["environment"] == "development"
+            counts = {"yes": row["yes"], "no": row["no"], **row.get("variants", {})}
+            of_flag = flag, row["appName"], row["timestamp"][:13]
+            found.update({(*of_flag, name): count for name, count in counts.items()})
+    return found
+
+
+@pytest.mark.usefixtures("readers")
+def test_the_server_shows_what_was_evaluated(server: UnleashServer) -> None:
+    """Exactly, though every line comes twice, late, across hours, shuffled and cut."""
+    chance, now = random.Random(11), int(time.time())
+    lines, expected = made(chance, now)
+    assert sum(count for key, count in expected.items() if key[3] in {"yes", "no"}) == 10_000
+    twice = lines * 2
+    chance.shuffle(twice)
+    while twice:
+        size = chance.choice([1, 5, 90])
+        usage.handler(delivery(*twice[:size], at=now), Context())
+        twice = twice[size:]
+        if chance.random() < 0.2:
+            usage.collector.cache_clear()
+    wait_for(lambda: shown(server).total() >= expected.total(), "all counts", within_s=30)
+    time.sleep(ADDS_UP_AFTER_S)
+    assert shown(server) == expected
+    apps = {f"app-{number}" for number in range(50)}
+    wait_for(lambda: server.applications() >= apps, "applications", within_s=30)
