@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simulators.template import as_text
+from storesync.usage_lines import MARKER
 from tests.build.tooling import REPOSITORY, run, tool
 from tests.docs.pages import blocks
 
@@ -70,3 +71,18 @@ def test_example_reads_one_source() -> None:
         "Null": {"dynamodb:LeadingKeys": "false"},
     }
     assert statement["Resource"].endswith(":table/${FlagTable}")
+
+
+def test_example_reports_usage_only_if_asked() -> None:
+    """Its filter passes the lines that UsageFunction reads, from its own log group."""
+    template = as_text((EXAMPLE / "template.yaml").read_text())
+    assert template["Parameters"]["UsageFunction"]["Default"] == ""
+    usage = template["Resources"]["CheckoutUsage"]
+    assert usage["Condition"] == "ReportsUsage"
+    assert usage["Properties"] == {
+        "LogGroupName": "CheckoutLogs",
+        "FilterPattern": f'"{MARKER}"',
+        "DestinationArn": "UsageFunction",
+    }
+    function = template["Resources"]["CheckoutFunction"]["Properties"]
+    assert function["LoggingConfig"]["LogGroup"] == "CheckoutLogs"
