@@ -98,6 +98,7 @@ class RuntimeEmulator:
         self._one_at_a_time = threading.Lock()
         self._port = 0
         self._home: tempfile.TemporaryDirectory[str] | None = None
+        self._last_log = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -145,7 +146,9 @@ class RuntimeEmulator:
             return Invocation(payload=payload, error=error_type, log=self._log_of_call(start))
 
     def log(self) -> str:
-        """Return all output of the function and the emulator."""
+        """Return all output of the function and the emulator, also once they have ended."""
+        if self._home is None and self._last_log:
+            return self._last_log
         return (self._directory / "log").read_text(encoding="utf-8", errors="replace")
 
     @property
@@ -229,6 +232,7 @@ class RuntimeEmulator:
             processes.stop(self._process, grace_s=STOP_GRACE_S)
             self._process = None
         if self._home is not None:
+            self._last_log = self.log()
             self._home.cleanup()
             self._home = None
 

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from flagstore.codec import Json
     from flagstore.evaluation.base import Engine
-    from flagstore.flags import Detail
+    from flagstore.flags import Detail, Handler, Observers
     from flagstore.snapshot import Info, Snapshot
     from flagstore.stores import ReaderStore
+    from flagstore.usage import Count
 
     EvaluationCallback = Callable[[Detail, str], object]
 
@@ -44,6 +45,7 @@ class Client(Flags):
         max_age_s: float | None = None,
         defaults_until_loaded: bool = False,
         bootstrap: str = "",
+        usage: str = "",
         on_evaluation: EvaluationCallback | None = None,
         app_name: str = "",
         environment: str = "",
@@ -65,6 +67,8 @@ class Client(Flags):
                 :meth:`snapshot` and ``flags[key]``, which have no default, still raise it.
             bootstrap: path of a file with flags to serve until the first load succeeds
                 (``FLAGSTORE_BOOTSTRAP``): see :mod:`flagstore.stores.file`.
+            usage: ``counts`` counts evaluations for the provider's dashboard (``FLAGSTORE_USAGE``):
+                see docs/usage.md.
             on_evaluation: called with the :class:`Detail` of every evaluation and the key of its
                 context; its exceptions are counted (``info().callback_errors``) and ignored.
             app_name: Unleash: compared by rules on ``appName``; by default
@@ -106,7 +110,14 @@ class Client(Flags):
         text = os.environ.get("FLAGSTORE_OVERRIDES")
         self._environment_overrides = _parse_overrides(text) if text else {}
         self._overrides: dict[Override, Mapping[str, Any]] = {}
-        self._made: tuple[Snapshot, Engine | None] | None = None
+        self._made: tuple[Snapshot, Engine | None, Count | None] | None = None
+        self._usage = None
+        if usage := usage or os.environ.get("FLAGSTORE_USAGE", ""):
+            if usage != "counts":
+                raise ConfigurationError(f"usage (FLAGSTORE_USAGE) must be counts, not {usage!r}")
+            from flagstore.usage import UsageCounter  # noqa: PLC0415 - only where it is used
+
+            self._usage = UsageCounter(source, self._app_name, clock)
 
     # -- the flag set -----------------------------------------------------------------------------
 
@@ -159,6 +170,19 @@ class Client(Flags):
             info = nothing_loaded(self.source, str(error))
         return info._replace(callback_errors=self._callback_errors)
 
+    def flush(self) -> None:
+        """Print what has been counted (``usage``); without, do nothing."""
+        if self._usage is not None:
+            self._usage.flush()
+
+    def reporting(self, handler: Handler) -> Handler:
+        """Decorate a function's handler: see :meth:`Flags.reporting`."""
+        if self._usage is None:
+            return handler
+        from flagstore.usage import reporting  # noqa: PLC0415 - as in __init__
+
+        return reporting(handler, self._usage)
+
     def close(self) -> None:
         """Close the connection to the store; a later read opens another. Idempotent."""
         self._cache.close()
@@ -210,6 +234,8 @@ class Client(Flags):
             overrides = {**overrides, **values}
         snapshot, age_s = self._snapshot(), 0.0
         engine, conversion, error = None, PLAIN, NOT_LOADED
+        report = None if self._on_evaluation is None else self._report
+        observers: Observers | None = None if report is None else (None, report)
         keys: Callable[[], list[str]] = list
         if snapshot is not None:
             age_s = self._cache.age_s()
@@ -217,27 +243,38 @@ class Client(Flags):
                 error = TOO_OLD
             else:
                 conversion = CONVERSIONS.get(snapshot.snapshot_record.provider, PLAIN)
-                engine, keys, error = self._engine(snapshot), snapshot.keys, UNSUPPORTED
+                engine, count = self._engine(snapshot)
+                keys, error = snapshot.keys, UNSUPPORTED
+                if count is not None:
+                    self._usage.tick()  # type: ignore[union-attr] # it made `count`
+                    observers = (count, report)
         return EvaluationState(
             engine,
             conversion,
             keys=keys,
             overrides=overrides,
-            on_evaluation=None if self._on_evaluation is None else self._report,
+            observers=observers,
             error=error,
             age_s=age_s,
             stale=self._cache.stale,
         )
 
-    def _engine(self, snapshot: Snapshot) -> Engine | None:
-        """Return the engine of a flag set, cached; two threads may both create it."""
+    def _engine(self, snapshot: Snapshot) -> tuple[Engine | None, Count | None]:
+        """Return the engine of a flag set, and what counts its evaluations, cached.
+
+        Two threads may both create it.
+        """
         made = self._made
         if made is None or made[0] is not snapshot:
-            made = self._made = (snapshot, self._open_engine(snapshot))
-        return made[1]
+            items, count = _Items(snapshot), None
+            engine = self._open_engine(snapshot, items)
+            if engine is not None and self._usage is not None:
+                record = snapshot.snapshot_record
+                count = self._usage.counting(record.provider, record.token, engine, items)
+            made = self._made = (snapshot, engine, count)
+        return made[1:]
 
-    def _open_engine(self, snapshot: Snapshot) -> Engine | None:
-        items = _Items(snapshot)
+    def _open_engine(self, snapshot: Snapshot, items: _Items) -> Engine | None:
         context = items.meta.get("context")
         options = context if isinstance(context, dict) else {}
         config = EngineConfig(
@@ -268,6 +305,10 @@ class Client(Flags):
         """Load during INIT, or prepare for the first read. Never raises: the first use does."""
         global _preload_by  # noqa: PLW0603 - once per process
         try:
+            if self._usage is not None:
+                from flagstore.usage import flush_before_end  # noqa: PLC0415 - as in __init__
+
+                flush_before_end()
             now = self._monotonic()
             if _preload_by is None:
                 _preload_by = now + FIRST_LOAD_S

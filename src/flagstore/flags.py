@@ -33,8 +33,12 @@ if TYPE_CHECKING:
     from typing import Self
 
     from flagstore.evaluation.base import Engine
+    from flagstore.usage import Count
+
+    Observers = tuple[Count | None, Callable[["Detail", str], None] | None]
 
 Scalar = TypeVar("Scalar", bool, str, int, float)
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 JsonObject = dict[str, Any]
 JsonList = list[Any]
 Context = Mapping[str, Any] | None
@@ -98,8 +102,8 @@ class EvaluationState:
     """Everything that an evaluation needs besides the context, as of one moment.
 
     ``engine`` is None if there are no flags to evaluate, for the reason ``error``; ``keys`` returns
-    the keys of all flags; ``on_evaluation`` gets each detail and its context's key, and must not
-    raise.
+    the keys of all flags; ``observers``, if any, are what counts an evaluation, and what gets each
+    detail and its context's key. They must not raise.
     """
 
     __slots__ = (
@@ -108,7 +112,7 @@ class EvaluationState:
         "engine",
         "error",
         "keys",
-        "on_evaluation",
+        "observers",
         "overrides",
         "stale",
     )
@@ -120,7 +124,7 @@ class EvaluationState:
         *,
         keys: Callable[[], Iterable[str]],
         overrides: Mapping[str, Any],
-        on_evaluation: Callable[[Detail, str], None] | None = None,
+        observers: "Observers | None" = None,
         error: str = NOT_LOADED,
         age_s: float = 0.0,
         stale: bool = False,
@@ -129,7 +133,7 @@ class EvaluationState:
         self.conversion = conversion
         self.keys = keys
         self.overrides = overrides
-        self.on_evaluation = on_evaluation
+        self.observers = observers
         self.error = error
         self.age_s = age_s
         self.stale = stale
@@ -166,9 +170,14 @@ class ContextFlags:
             on, error = conversion.on(evaluation, default)
         except Exception as fault:  # noqa: BLE001 - a flag client must not break its caller
             evaluation, on, error = _fault(fault), default, EXCEPTION
-        if self._state.on_evaluation is not None:
-            detail = self._detail(key, evaluation, on, error, on=on)
-            self._state.on_evaluation(detail, self._context_key())
+        observers = self._state.observers
+        if observers is not None:
+            count, on_evaluation = observers
+            if count is not None:
+                self._count(count, key, evaluation, "enabled")
+            if on_evaluation is not None:
+                detail = self._detail(key, evaluation, on, error, on=on)
+                on_evaluation(detail, self._context_key())
         return on
 
     @overload
@@ -186,10 +195,13 @@ class ContextFlags:
         An int is accepted for a float; a bool is not a number. A default of None accepts any type.
         The result is a copy: changing it does not change the flag.
         """
-        if self._state.on_evaluation is not None:
+        observers = self._state.observers
+        if observers is not None and observers[1] is not None:
             return self.detail(key, default=default).value
         try:
             evaluation, conversion = self._evaluate(key)
+            if observers is not None:
+                self._count(observers[0], key, evaluation, "value")
             return conversion.value(evaluation, default)[0]
         except Exception as fault:  # noqa: BLE001 - a flag client must not break its caller
             _fault(fault)
@@ -197,9 +209,10 @@ class ContextFlags:
 
     def detail(self, key: str, *, default: Json = None) -> Detail:
         """Return the value of a flag as :meth:`value` does, with the reason."""
-        detail = self._resolve(key, default)
-        if self._state.on_evaluation is not None:
-            self._state.on_evaluation(detail, self._context_key())
+        count, on_evaluation = self._state.observers or (None, None)
+        detail = self._resolve(key, default, count)
+        if on_evaluation is not None:
+            on_evaluation(detail, self._context_key())
         return detail
 
     def evaluation(self, key: str) -> Evaluation:
@@ -207,14 +220,16 @@ class ContextFlags:
         return self._evaluate(key)[0]
 
     def all(self) -> dict[str, Detail]:
-        """Return the detail of every flag by key, sorted; ``on_evaluation`` is not called."""
+        """Return the detail of every flag by key, sorted. Observers are not told."""
         state = self._state
         keys = {*state.keys(), *state.overrides} if state.engine else state.overrides
         return {key: self._resolve(key, None) for key in sorted(keys, key=str)}
 
-    def _resolve(self, key: str, default: Json) -> Detail:
+    def _resolve(self, key: str, default: Json, count: "Count | None" = None) -> Detail:
         try:
             evaluation, conversion = self._evaluate(key)
+            if count is not None:
+                self._count(count, key, evaluation, "value")
             value, error = conversion.value(evaluation, default)
             on = conversion.on(evaluation, False)[0]  # noqa: FBT003 - as in Conversion
             return self._detail(key, evaluation, value, error, on=on)
@@ -229,6 +244,13 @@ class ContextFlags:
             return self._refused, state.conversion
         engine: Any = state.engine  # not None, or the context would be refused
         return engine.evaluate(key, self._context), state.conversion
+
+    def _count(self, count: "Count | None", key: str, evaluation: Evaluation, method: str) -> None:
+        """Count an evaluation, unless the context is invalid or the flag is overridden."""
+        if count is None or self._refused is not None or evaluation.reason == OVERRIDE:
+            return
+        if isinstance(key, str):
+            count(key, evaluation, self._context, method)
 
     def _detail(
         self, key: str, evaluation: Evaluation, value: Json, error: str, *, on: bool
@@ -274,6 +296,16 @@ class Flags:
     def health(self) -> str:
         """Return the code of a problem with all flags, or an empty string."""
         return ""
+
+    def flush(self) -> None:
+        """Print what has been counted for the provider, if these flags count (``usage``)."""
+
+    def reporting(self, handler: Handler) -> Handler:
+        """Decorate a function's handler, so that counts are printed where no SIGTERM is sent.
+
+        After the first calls of a process, and then once a minute.
+        """
+        return handler
 
     def close(self) -> None:
         """Close connections, if there are any. Idempotent."""

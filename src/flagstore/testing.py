@@ -85,7 +85,7 @@ class FakeFlags(Flags):
             PLAIN,
             keys=self.keys,
             overrides={},
-            on_evaluation=lambda detail, key: self.evaluated.append((detail, key)),
+            observers=(None, lambda detail, key: self.evaluated.append((detail, key))),
         )
 
 

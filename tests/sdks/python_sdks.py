@@ -90,7 +90,9 @@ def launchdarkly() -> Iterator[Any]:
     config: dict[str, Any] = {"feature_store": store, "use_ldd": True}
     if "file" in TASK:
         config = {"update_processor_class": Files.new_data_source(paths=[TASK["file"]])}
-    client = LDClient(Config("no-key", send_events=False, **config))
+    if "usage" in TASK:  # the address for events
+        config |= {"events_uri": TASK["usage"], "diagnostic_opt_out": True}
+    client = LDClient(Config("no-key", send_events="usage" in TASK, **config))
     for given in TASK["contexts"]:
         context = Context.from_dict(given)
         details = {flag: client.variation_detail(flag, context, "dft") for flag in TASK["flags"]}
@@ -98,6 +100,7 @@ def launchdarkly() -> Iterator[Any]:
             "flags": {flag: [d.value, d.variation_index, d.reason] for flag, d in details.items()},
             "all": client.all_flags_state(context, with_reasons=True).to_json_dict(),
         }
+    client.close()
 
 
 def split() -> Iterator[Any]:
@@ -123,7 +126,7 @@ def split() -> Iterator[Any]:
     views = {each.name: [each.traffic_type, sorted(each.treatments)] for each in manager.splits()}
     yield {"names": sorted(manager.split_names()), "views": views}
     yield client.track("user-1", "user", "bought", 1.5)
-    if "redis" in TASK:  # let it write its counts
+    if "redis" in TASK or "usage" in TASK:  # let it write its counts
         destroyed = threading.Event()
         factory.destroy(destroyed)
         destroyed.wait(10)
@@ -153,7 +156,8 @@ def split_factory() -> Any:
         config |= {"storageType": "pluggable", "storageWrapper": wrapper}
         return get_factory("no-key", config=config | {"storagePrefix": TASK.get("prefix")})
     others = ("events_api_base_url", "auth_api_base_url", "telemetry_api_base_url")
-    addresses = {"sdk_api_base_url": TASK["url"], **dict.fromkeys(others, NOWHERE)}
+    elsewhere = TASK.get("usage", NOWHERE)
+    addresses = {"sdk_api_base_url": TASK["url"], **dict.fromkeys(others, elsewhere)}
     return get_factory(TASK["key"], config=config | {"streamingEnabled": False}, **addresses)
 
 
@@ -166,8 +170,12 @@ def unleash() -> Iterator[Any]:
 
         client = SnapshotClient(snapshots, "shop", environment="production")
     else:
-        options = {"disable_metrics": True, "disable_registration": True, "cache": unleash_cache()}
-        client = UnleashClient(f"{NOWHERE}/api", "shop", "production", **options)
+        options = {"disable_registration": True, "cache": unleash_cache()}
+        counts, url = "usage" in TASK, TASK.get("usage", NOWHERE)
+        options["disable_metrics"] = not counts
+        client = UnleashClient(f"{url}/api", "shop", "production", **options)
+        if counts:
+            client.initialize_client(fetch_toggles=False)
     for context in TASK["contexts"]:
         yield {
             "flags": {
@@ -176,6 +184,8 @@ def unleash() -> Iterator[Any]:
             },
             "known": len(client.feature_definitions()),
         }
+    if "usage" in TASK:
+        client.destroy()
 
 
 def unleash_cache() -> Any:

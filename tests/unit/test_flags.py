@@ -122,7 +122,7 @@ def test_overrides_win() -> None:
 def test_callback_gets_each_evaluation_once() -> None:
     """With the context's key; all() calls it for none."""
     recorded: list[tuple[Detail, str]] = []
-    flags = flags_of(on_evaluation=lambda detail, key: recorded.append((detail, key)))
+    flags = flags_of(observers=(None, lambda detail, key: recorded.append((detail, key))))
     user = flags.for_context({"targetingKey": "ada"})
     assert user.enabled("on") is True
     assert user.value("color", default="red") == "blue"

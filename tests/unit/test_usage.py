@@ -1,0 +1,256 @@
+"""Counting evaluations: what is counted, in which lines, and when they are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore import usage
+from flagstore.errors import ConfigurationError
+from simulators import launchdarkly_flags, split_flags, unleash_flags
+from simulators.reader_rig import EXPIRED_S, Rig
+
+if TYPE_CHECKING:
+    from flagstore.clients import Client
+
+ADA = {"key": "canary-key", "email": "canary-email", "userId": "canary-user"}
+
+
+class Lines:
+    """The lines that a process has printed."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+
+    def read(self) -> list[dict[str, Any]]:
+        text = self._capfd.readouterr().out
+        assert "canary" not in text
+        lines = text.splitlines(keepends=True)
+        assert all(line.isascii() and len(line) <= 4_000 for line in lines)
+        return [json.loads(line) for line in lines]
+
+    def cells(self) -> dict[str, list[Any]]:
+        (line,) = self.read()
+        return {key: sorted(cells, key=str) for key, cells in line["f"].items()}
+
+
+@pytest.fixture
+def lines(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lines:
+    monkeypatch.setattr(usage, "_counters", [])
+    return Lines(capfd)
+
+
+def counting(rig: Rig, **options: Any) -> Client:
+    return rig.another(usage="counts", **options)
+
+
+def flag(key: str, **more: Any) -> dict[str, Any]:
+    return {**launchdarkly_flags.new_flag(key), **more}
+
+
+def test_nothing_is_counted_by_default(lines: Lines) -> None:
+    client = Rig({"a": flag("a")}, provider="launchdarkly").client
+    client.enabled("a", ADA)
+    client.flush()
+    assert client.reporting(flag) is flag
+    assert lines.read() == []
+    with pytest.raises(ConfigurationError, match="FLAGSTORE_USAGE"):
+        Rig().another(usage="all")
+
+
+def test_line(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names source, version, application and times, and has an id of its own."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "checkout-api")
+    rig = Rig({"a": flag("a")}, provider="launchdarkly")
+    client = counting(rig)
+    client.enabled("a", ADA)
+    rig.advance(20)
+    client.value("a", {"kind": "org", "key": "acme"}, default=False)
+    client.flush()
+    client.flush()
+    (line,) = lines.read()
+    began = int(rig.wall.now()) - 20
+    assert len(line.pop("id")) == 11
+    assert line == {
+        "flagstore.usage": 1,
+        "s": "prod",
+        "p": "launchdarkly",
+        "v": rig.client.snapshot().snapshot_record.token,
+        "n": "checkout-api",
+        "a": began,
+        "b": began + 20,
+        "k": ["org", "user"],
+        "f": {"a": [[2, 0, 1]]},
+    }
+    client.enabled("a", ADA)
+    client.flush()
+    assert "k" not in lines.read()[0]
+
+
+def test_launchdarkly_counts_as_its_sdk(lines: Lines) -> None:
+    """Prerequisites each time, also those that are off; none after one that fails."""
+    needs = [{"key": key, "variation": 0} for key in ("on", "off", "never")]
+    rig = Rig(
+        {
+            "parent": flag("parent", prerequisites=needs, offVariation=1),
+            "on": flag("on", prerequisites=[{"key": "deep", "variation": 0}]),
+            "deep": flag("deep", version=9),
+            "off": flag("off", on=False, offVariation=1),
+            "never": flag("never"),
+            "nothing": flag("nothing", on=False, offVariation=None),
+            "wrong": flag("wrong", version="x"),
+        },
+        provider="launchdarkly",
+    )
+    client = counting(rig)
+    assert client.enabled("parent", ADA) is False
+    client.value("nothing", ADA, default=1)
+    client.detail("unknown", ADA)
+    client.enabled("wrong", ADA)
+    client.enabled("parent", {"kind": "invalid kind", "key": "x"})
+    client.all(ADA)
+    with client.override({"parent": True}):
+        client.enabled("parent", ADA)
+    client.enabled(["no string"], ADA)  # type: ignore[arg-type]
+    client.flush()
+    assert lines.cells() == {
+        "parent": [[1, 1, 1]],
+        "on": [[1, 0, 1]],
+        "deep": [[1, 0, 9]],
+        "off": [[1, 1, 1]],
+        "nothing": [[1, None, 1]],
+        "unknown": [[1, None, None]],
+        "wrong": [[1, None, None]],
+    }
+
+
+def test_other_providers(lines: Lines) -> None:
+    """Split: treatments, but not control. Unleash: by the method. AppConfig: variants."""
+    for provider, flags, expected in (
+        ("split", {"a": split_flags.new_flag("a") | {"changeNumber": 5}}, [[3, "on", 5]]),
+        ("unleash", {"a": unleash_flags.new_flag("a")}, [[1, 1], [2, 1, "disabled"]]),
+        ("appconfig", {"a": {"enabled": True, "x": 1}}, [[3, 1, None]]),
+    ):
+        rig = Rig(flags, provider=provider)
+        client = counting(rig)
+        for key in ("a", "unknown"):
+            client.enabled(key, ADA)
+            client.value(key, ADA)
+            client.detail(key, ADA)
+        client.flush()
+        found = lines.cells()
+        assert found.pop("a") == expected
+        assert found == ({"unknown": [[1, 0], [2, 0, "disabled"]]} if provider == "unleash" else {})
+
+
+def test_lines_are_printed_once_a_minute_of_activity(lines: Lines) -> None:
+    """What was counted before, then; a change of the provider prints it at once."""
+    rig = Rig({"a": flag("a")}, provider="launchdarkly")
+    client = counting(rig)
+    for _ in range(3):
+        client.enabled("a", ADA)
+        rig.advance(25)
+    assert lines.read() == []
+    client.enabled("a", ADA)
+    assert lines.cells() == {"a": [[3, 0, 1]]}
+    rig.provider_name = "split"
+    rig.publish({"a": split_flags.new_flag("a")})
+    rig.advance(EXPIRED_S)
+    client.enabled("a", ADA)
+    assert lines.cells() == {"a": [[1, 0, 1]]}
+
+
+def test_many_flags_take_several_lines(lines: Lines) -> None:
+    """At most 4,000 bytes each; 400 results are never exceeded; no count is lost."""
+    flags = {f"flag-{n:03}-{'é' * 20}": flag("x", version=n) for n in range(500)}
+    client = counting(Rig(flags, provider="launchdarkly"))
+    for key in flags:
+        client.enabled(key, ADA)
+    printed = lines.read()
+    assert sum(len(line["f"]) for line in printed) == 400
+    client.flush()
+    printed += lines.read()
+    assert {key for line in printed for key in line["f"]} == flags.keys()
+    assert len({line["id"] for line in printed}) == len(printed) > 10
+
+
+def test_unknown_flags_are_bounded(lines: Lines) -> None:
+    """Their keys may be users' input: 50 are named, none over 128 characters."""
+    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    for n in range(60):
+        client.enabled(f"unknown-{n}", ADA)
+    client.enabled("x" * 129, ADA)
+    client.flush()
+    found = lines.cells()
+    assert len(found) == 51
+    assert found["*"] == [[11, None, None]]
+
+
+def test_level_that_lambda_requires(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lambda's JSON format drops lines without a level if it is above INFO."""
+    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    for style, level, expected in (("JSON", "ERROR", "ERROR"), ("JSON", "INFO", None)):
+        monkeypatch.setenv("AWS_LAMBDA_LOG_FORMAT", style)
+        monkeypatch.setenv("AWS_LAMBDA_LOG_LEVEL", level)
+        client.enabled("a", ADA)
+        client.flush()
+        assert lines.read()[0].get("level") == expected
+
+
+def test_decorated_handler(lines: Lines) -> None:
+    """Counts are printed after the first three calls, even if they raise, then once a minute."""
+    rig = Rig({"a": flag("a")}, provider="launchdarkly")
+    client = counting(rig)
+
+    @client.reporting
+    def handler(event: str) -> bool:
+        on = client.enabled("a", ADA)
+        if event == "raise":
+            raise LookupError
+        return on
+
+    with pytest.raises(LookupError):
+        handler("raise")
+    assert handler("x")
+    assert handler("x")
+    assert len(lines.read()) == 3
+    handler("x")
+    assert lines.read() == []
+    rig.advance(61)
+    handler("x")
+    assert lines.cells() == {"a": [[1, 0, 1]]}
+
+
+def test_child_processes_do_not_repeat_counts(lines: Lines) -> None:
+    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    client.enabled("a", ADA)
+    child = os.fork()
+    if child == 0:
+        client.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert lines.read() == []
+    client.flush()
+    assert lines.cells() == {"a": [[1, 0, 1]]}
+
+
+def test_snapshot_holds_no_counts(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every environment that SnapStart restores would print what was counted in INIT."""
+    before_snapshot: list[Any] = []
+    module = SimpleNamespace(register_before_snapshot=before_snapshot.append)
+    monkeypatch.setitem(sys.modules, "snapshot_restore_py", module)
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9")
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    monkeypatch.setattr(usage, "_extension", None)
+    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    usage.flush_before_end()
+    client.enabled("a", ADA)
+    for hook in before_snapshot:
+        hook()
+    client.flush()
+    assert lines.read() == []
