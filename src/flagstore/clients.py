@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from flagstore.codec import Json
     from flagstore.evaluation.base import Engine
-    from flagstore.flags import Detail, Handler, Observers
+    from flagstore.flags import Context, Detail, Handler, Observers
     from flagstore.snapshot import Info, Snapshot
     from flagstore.stores import ReaderStore
     from flagstore.usage import Count
@@ -67,8 +67,9 @@ class Client(Flags):
                 :meth:`snapshot` and ``flags[key]``, which have no default, still raise it.
             bootstrap: path of a file with flags to serve until the first load succeeds
                 (``FLAGSTORE_BOOTSTRAP``): see :mod:`flagstore.stores.file`.
-            usage: ``counts`` counts evaluations for the provider's dashboard (``FLAGSTORE_USAGE``):
-                see docs/usage.md.
+            usage: ``counts`` counts evaluations for the provider's dashboard, ``events`` also
+                records exposures and events for its experiments (``FLAGSTORE_USAGE``): see
+                docs/usage.md.
             on_evaluation: called with the :class:`Detail` of every evaluation and the key of its
                 context; its exceptions are counted (``info().callback_errors``) and ignored.
             app_name: Unleash: compared by rules on ``appName``; by default
@@ -113,11 +114,12 @@ class Client(Flags):
         self._made: tuple[Snapshot, Engine | None, Count | None] | None = None
         self._usage = None
         if usage := usage or os.environ.get("FLAGSTORE_USAGE", ""):
-            if usage != "counts":
-                raise ConfigurationError(f"usage (FLAGSTORE_USAGE) must be counts, not {usage!r}")
+            if usage not in {"counts", "events"}:
+                message = f"usage (FLAGSTORE_USAGE) must be counts or events, not {usage!r}"
+                raise ConfigurationError(message)
             from flagstore.usage import UsageCounter  # noqa: PLC0415 - only where it is used
 
-            self._usage = UsageCounter(source, self._app_name, clock)
+            self._usage = UsageCounter(source, self._app_name, clock, events=usage == "events")
 
     # -- the flag set -----------------------------------------------------------------------------
 
@@ -169,6 +171,18 @@ class Client(Flags):
                 raise
             info = nothing_loaded(self.source, str(error))
         return info._replace(callback_errors=self._callback_errors)
+
+    def track(
+        self, event: str, context: Context = None, *, value: float | None = None, data: Json = None
+    ) -> None:
+        """Record an event: see :meth:`Flags.track`. Never raises after the first load."""
+        given, engine = {} if context is None else context, self._state().engine
+        if self._usage is None or engine is None:
+            return
+        try:
+            self._usage.track(event, engine.context(given), given, value, data)
+        except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
+            log("an event was not recorded: %s", type(error).__name__)
 
     def flush(self) -> None:
         """Print what has been counted (``usage``); without, do nothing."""

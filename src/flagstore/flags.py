@@ -250,7 +250,7 @@ class ContextFlags:
         if count is None or self._refused is not None or evaluation.reason == OVERRIDE:
             return
         if isinstance(key, str):
-            count(key, evaluation, self._context, method)
+            count(key, evaluation, self._context, method, self._given)
 
     def _detail(
         self, key: str, evaluation: Evaluation, value: Json, error: str, *, on: bool
@@ -296,6 +296,14 @@ class Flags:
     def health(self) -> str:
         """Return the code of a problem with all flags, or an empty string."""
         return ""
+
+    def track(
+        self, event: str, context: Context = None, *, value: float | None = None, data: Json = None
+    ) -> None:
+        """Record an event for the provider's experiments, if these flags do (``usage="events"``).
+
+        Split: of the traffic type in the context's ``trafficType``, by default ``user``.
+        """
 
     def flush(self) -> None:
         """Print what has been counted for the provider, if these flags count (``usage``)."""

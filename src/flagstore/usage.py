@@ -1,6 +1,6 @@
 """Counts evaluations and prints them as lines, from which UsageFunction reports them.
 
-No network call, no thread. Imported only by clients that count; docs/usage.md has the line's format
+No network call, no thread. Imported only by clients that count; docs/usage.md has the lines' format
 and says when counts are lost.
 """
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from flagstore.evaluation.base import Engine, Evaluation, Items
+    from flagstore.exposures import LaunchDarklyRecorder, Recorder
 
     Context = Any
     """An engine's own."""
-    Count = Callable[[str, Evaluation, Context, str], None]
-    """Counts one evaluation: key, result, context, and whether the caller asked for its ``value``
-    or whether it is ``enabled``."""
+    Count = Callable[[str, Evaluation, Context, str, Any], None]
+    """Counts one evaluation: key, result, context, whether the caller asked for its ``value`` or
+    whether it is ``enabled``, and the context as it was given."""
     Cell = tuple[Any, ...]
     """The flag's key, and what it evaluated to."""
     Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -37,6 +38,10 @@ MAX_CELLS = 400
 """Counts are printed once this many different results are waiting."""
 MAX_UNKNOWN, UNKNOWN_CHARS = 50, 128
 """Unknown flags that are named, and their length: a key may be a user's input."""
+COUNTS = "flagstore.usage"
+"""The marker of lines with counts."""
+LEVELS = {"WARN", "ERROR", "FATAL"}
+"""Log levels at which Lambda's JSON format drops lines without a level."""
 SIGTERM = 15
 SOON_LINES = 3
 """How many calls of a decorated handler print their counts at once."""
@@ -45,7 +50,15 @@ SOON_LINES = 3
 class UsageCounter:
     """Counts one source's evaluations in this process. Thread-safe, but for a rare lost count."""
 
-    def __init__(self, source: str, app_name: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, source: str, app_name: str, clock: Callable[[], float], *, events: bool = False
+    ) -> None:
+        self._recorder: Recorder | None = None
+        self._track: Callable[..., None] | None = None
+        if events:
+            from flagstore.exposures import Recorder  # noqa: PLC0415 - only where it is used
+
+            self._recorder = Recorder(self._print, clock)
         self._source = source
         self._app_name = app_name or os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "") or "flagstore"
         self._clock = clock
@@ -66,11 +79,13 @@ class UsageCounter:
         """Kinds of contexts besides plain users."""
         self._unknown: set[str] = set()
         self._first = self._last = 0.0
+        if self._recorder is not None:
+            self._recorder.reset()
 
     def tick(self) -> None:
         """Note the time, and print the counts of the last minute."""
         now = self._clock()
-        if not self._cells:
+        if not self._cells and (self._recorder is None or not self._recorder.waiting):
             self._first = now
         elif now - self._first >= INTERVAL_S:
             self.flush()
@@ -79,24 +94,31 @@ class UsageCounter:
 
     def flush(self) -> None:
         """Print the counts, if there are any. Never raises."""
+        if self._recorder is not None:
+            self._recorder.flush()
         cells, kinds = self._cells, self.kinds | ({"user"} if self.has_users else set())
-        first, last = self._first, self._last
+        times: dict[str, Any] = {"a": int(self._first), "b": int(self._last)}
         self.reset()
-        if not cells:
-            return
-        head = {
-            "s": self._source,
-            "p": self._provider,
-            "v": self._version,
-            "n": self._app_name,
-            "a": int(first),
-            "b": int(last),
-        }
         if kinds - {"user"}:
-            head["k"] = sorted(kinds)
-        for line in _lines(head, cells):
-            self.lines += 1
-            _write(line)
+            times["k"] = sorted(kinds)
+        room = LINE_BYTES - len(self._line(COUNTS, {**times, "f": {}}))
+        for flags in _parts(cells, room):
+            self._print(COUNTS, {**times, "f": flags})
+
+    def _print(self, marker: str, body: dict[str, Any]) -> None:
+        self.lines += 1
+        with suppress(OSError):  # there is no stdout
+            os.write(1, self._line(marker, body))  # not print(), which writes in two steps
+
+    def _line(self, marker: str, body: dict[str, Any]) -> bytes:
+        # From the OS: clones of a SnapStart image share everything else.
+        name = b2a_base64(os.urandom(8), newline=False).decode().rstrip("=")
+        name = name.replace("+", "-").replace("/", "_")
+        head = {"s": self._source, "p": self._provider, "v": self._version, "n": self._app_name}
+        level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "")
+        if level in LEVELS and os.environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON":
+            head["level"] = level
+        return _dumps({marker: 1, "id": name, **head, **body}).encode() + b"\n"
 
     # -- counting ---------------------------------------------------------------------------------
 
@@ -104,14 +126,44 @@ class UsageCounter:
         """Return the function that counts evaluations of one flag set."""
         if provider != self._provider:  # its cells have another shape
             self.flush()
-        self._provider, self._version = provider, version
+        self._provider, self._version, self._track = provider, version, None
         if provider == "launchdarkly":
-            return _LaunchDarkly(self, engine, items).count
+            return self._counting_launchdarkly(engine, items)
+        if provider == "split" and self._recorder is not None:
+            return self._counting_impressions(self._recorder, items)
         return {
             "split": self._count_split,
             "unleash": self._count_unleash,
             "appconfig": self._count_appconfig,
         }.get(provider)
+
+    def _counting_launchdarkly(self, engine: Engine, items: Items) -> Count:
+        if self._recorder is None:
+            return _LaunchDarkly(self, engine, items).count
+        from flagstore.exposures import LaunchDarklyRecorder  # noqa: PLC0415 - as above
+
+        recorder = LaunchDarklyRecorder(self._recorder, items)
+        self._track = recorder.tracked
+        return _LaunchDarkly(self, engine, items, recorder).count
+
+    def _counting_impressions(self, recorder: Recorder, items: Items) -> Count:
+        from flagstore.exposures import SplitRecorder  # noqa: PLC0415 - as above
+
+        impressions = SplitRecorder(recorder, items)
+        self._track = impressions.tracked
+
+        def count(
+            key: str, evaluation: Evaluation, context: Context, _method: str, _given: Context
+        ) -> None:
+            if evaluation.value is not ABSENT and impressions.evaluated(key, evaluation, context):
+                self.add((key, evaluation.variant, evaluation.version))
+
+        return count
+
+    def track(self, name: str, context: Context, given: Context, value: Any, data: Any) -> None:  # noqa: ANN401 - the caller's
+        """Record an event for the provider's experiments, if it takes any."""
+        if self._track is not None:
+            self._track(name, context, given, value, data)
 
     def add(self, cell: Cell, *, known: bool = True) -> None:
         """Count one result."""
@@ -134,13 +186,13 @@ class UsageCounter:
         self._cells[cell] = self._cells.get(cell, 0) + 1
 
     def _count_split(
-        self, key: str, evaluation: Evaluation, _context: Context, _method: str
+        self, key: str, evaluation: Evaluation, _context: Context, _method: str, _given: Context
     ) -> None:
         if evaluation.value is not ABSENT:  # else it is `control`, which Split does not count
             self.add((key, evaluation.variant, evaluation.version))
 
     def _count_unleash(
-        self, key: str, evaluation: Evaluation, _context: Context, method: str
+        self, key: str, evaluation: Evaluation, _context: Context, method: str, _given: Context
     ) -> None:
         enabled = 1 if evaluation.value is True else 0
         cell = (
@@ -151,7 +203,7 @@ class UsageCounter:
         self.add(cell, known=evaluation.error != FLAG_NOT_FOUND)
 
     def _count_appconfig(
-        self, key: str, evaluation: Evaluation, _context: Context, _method: str
+        self, key: str, evaluation: Evaluation, _context: Context, _method: str, _given: Context
     ) -> None:
         if evaluation.error != FLAG_NOT_FOUND:
             # In a freeform profile, `config` is None.
@@ -162,17 +214,24 @@ class UsageCounter:
 class _LaunchDarkly:
     """Counts as LaunchDarkly's SDK does: prerequisites, too, each time they are evaluated."""
 
-    def __init__(self, counter: UsageCounter, engine: Engine, items: Items) -> None:
+    def __init__(
+        self,
+        counter: UsageCounter,
+        engine: Engine,
+        items: Items,
+        recorder: LaunchDarklyRecorder | None = None,
+    ) -> None:
         self._counter = counter
         self._engine = engine
         self._items = items
+        self._recorder = recorder
         self._needed: dict[str, list[tuple[str, int, bool]]] = {}
         """Key → key, required variation and whether it is on, of each of its prerequisites."""
 
-    def count(self, key: str, evaluation: Evaluation, context: Context, _method: str) -> None:
+    def count(
+        self, key: str, evaluation: Evaluation, context: Context, _method: str, given: Context
+    ) -> None:
         """Count one evaluation and those of its prerequisites."""
-        version = evaluation.version
-        self._counter.add((key, evaluation.variant, version), known=version is not None)
         if len(context) == 1 and "user" in context:
             self._counter.has_users = True
         else:
@@ -181,17 +240,27 @@ class _LaunchDarkly:
         if needed is None:
             needed = self._prerequisites(key)
         if needed:
-            self._count_prerequisites(needed, context, (key,))
+            self._count_prerequisites(needed, context, given, (key,))
+        version = evaluation.version
+        self._counter.add((key, evaluation.variant, version), known=version is not None)
+        if self._recorder is not None:
+            self._recorder.evaluated(key, evaluation, context, given)
 
     def _count_prerequisites(
-        self, needed: list[tuple[str, int, bool]], context: Context, path: tuple[str, ...]
+        self,
+        needed: list[tuple[str, int, bool]],
+        context: Context,
+        given: Context,
+        path: tuple[str, ...],
     ) -> None:
         for key, variation, is_on in needed:
             if key in path:
                 return
             evaluation = self._engine.evaluate(key, context)
-            self._count_prerequisites(self._prerequisites(key), context, (*path, key))
+            self._count_prerequisites(self._prerequisites(key), context, given, (*path, key))
             self._counter.add((key, evaluation.variant, evaluation.version))
+            if self._recorder is not None:
+                self._recorder.evaluated(key, evaluation, context, given, path[-1])
             if not is_on or evaluation.variant != variation:
                 return  # it fails, and the SDK evaluates none of the others
 
@@ -212,12 +281,8 @@ class _LaunchDarkly:
 # -- lines ----------------------------------------------------------------------------------------
 
 
-def _lines(head: dict[str, Any], cells: dict[Cell, int]) -> Iterator[bytes]:
-    """Yield lines, each with an id of its own, that hold all cells together."""
-    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "")
-    if os.environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON" and level in {"WARN", "ERROR", "FATAL"}:
-        head = {"level": level, **head}  # else Lambda drops the line
-    room = LINE_BYTES - len(_line(head, {}))
+def _parts(cells: dict[Cell, int], room: int) -> Iterator[dict[str, list[list[Any]]]]:
+    """Yield all cells by flag, in parts whose JSON has at most *room* bytes."""
     flags: dict[str, list[list[Any]]] = {}
     left = room
     for (key, *result), count in cells.items():
@@ -225,27 +290,16 @@ def _lines(head: dict[str, Any], cells: dict[Cell, int]) -> Iterator[bytes]:
         if size > room:
             continue  # no provider permits such a key
         if size > left:
-            yield _line(head, flags)
+            yield flags
             flags, left = {}, room
         flags.setdefault(key, []).append([count, *result])
         left -= size
-    yield _line(head, flags)
-
-
-def _line(head: dict[str, Any], flags: dict[str, Any]) -> bytes:
-    # From the OS: clones of a SnapStart image share everything else.
-    name = b2a_base64(os.urandom(8), newline=False).decode().rstrip("=")
-    name = name.replace("+", "-").replace("/", "_")
-    return _dumps({"flagstore.usage": 1, "id": name, **head, "f": flags}).encode() + b"\n"
+    if flags:
+        yield flags
 
 
 def _dumps(value: Any) -> str:  # noqa: ANN401 - JSON
     return json.dumps(value, separators=(",", ":"))
-
-
-def _write(line: bytes) -> None:
-    with suppress(OSError):  # there is no stdout
-        os.write(1, line)  # not print(), which writes in two steps
 
 
 # -- when a process ends --------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 
 from flagstore import usage
 from flagstore.errors import ConfigurationError
+from flagstore.testing import FakeFlags
 from simulators import launchdarkly_flags, split_flags, unleash_flags
 from simulators.reader_rig import EXPIRED_S, Rig
 
@@ -254,3 +255,121 @@ def test_snapshot_holds_no_counts(lines: Lines, monkeypatch: pytest.MonkeyPatch)
         hook()
     client.flush()
     assert lines.read() == []
+
+
+# -- exposures and events -------------------------------------------------------------------------
+
+EXPOSURE, EVENT = "flagstore.exposure", "flagstore.event"
+INDEX, FEATURE, DEBUG, REASON = 1, 2, 4, 8
+
+
+def by_marker(out: str) -> dict[str, dict[str, Any]]:
+    """Return the lines by their marker; one of each."""
+    lines = [json.loads(line) for line in out.splitlines()]
+    found = {next(iter(line)): line for line in lines}
+    assert len(found) == len(lines)
+    return found
+
+
+def test_launchdarkly_exposures(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New contexts, and what a flag or its rule tracks; listed attributes, unless private."""
+    monkeypatch.setattr(usage, "_counters", [])
+    monkeypatch.setenv("FLAGSTORE_USAGE_ATTRIBUTES", "plan, address, email")
+    clause = {"attribute": "plan", "op": "in", "values": ["pro"], "contextKind": "user"}
+    rule = {"id": "r", "clauses": [clause], "variation": 1, "trackEvents": True}
+    rig = Rig(provider="launchdarkly")
+    now = int(rig.wall.now() * 1000)
+    needed = [{"key": "all", "variation": 0}]
+    rig.publish(
+        {
+            "plain": flag("plain"),
+            "all": flag("all", trackEvents=True),
+            "rule": flag("rule", rules=[rule], prerequisites=needed),
+            "debug": flag("debug", debugEventsUntilDate=now + 1),
+            "past": flag("past", debugEventsUntilDate=now),
+        }
+    )
+    client = rig.another(usage="events")
+    meta = {"privateAttributes": ["/address/street", "email"]}
+    address = {"city": "Paris", "street": "secret"}
+    ada = {"kind": "user", "key": "ada", "plan": "pro", "address": address, "email": "secret"}
+    user = client.for_context({**ada, "age": "secret", "_meta": meta})
+    for key in ("plain", "rule", "debug", "past", "unknown"):
+        user.enabled(key)
+    client.track("bought", {"kind": "user", "key": "bob", "anonymous": True}, value=1.5)
+    client.flush()
+    out = capfd.readouterr().out
+    assert "secret" not in out
+    lines = by_marker(out)
+    redacted = {"redactedAttributes": ["/address/street", "email"]}
+    assert lines[EXPOSURE]["c"] == [
+        {
+            "kind": "user",
+            "key": "ada",
+            "plan": "pro",
+            "address": {"city": "Paris"},
+            "_meta": redacted,
+        }
+    ]
+    reason = {"kind": "RULE_MATCH", "ruleIndex": 0, "ruleId": "r"}
+    assert lines[EXPOSURE]["e"] == [
+        [0, now, INDEX],
+        [0, now, FEATURE, "all", 0, 1, None, "rule"],
+        [0, now, FEATURE | REASON, "rule", 1, 1, reason, ""],
+        [0, now, DEBUG, "debug", 0, 1, None, ""],
+    ]
+    assert lines[EVENT]["c"] == [{"kind": "user", "key": "bob", "anonymous": True}]
+    assert lines[EVENT]["e"] == [[0, now, INDEX, "bought", 1.5, None]]
+
+
+@pytest.mark.parametrize("mode", ["optimized", "debug"])
+def test_split_impressions(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Once an hour for each key, treatment and label, the others as counts; or each."""
+    monkeypatch.setattr(usage, "_counters", [])
+    monkeypatch.setenv("FLAGSTORE_USAGE_IMPRESSIONS", mode)
+    flags = {"a": split_flags.new_flag("a"), "b": split_flags.new_flag("b")}
+    flags["b"]["impressionsDisabled"] = True
+    rig = Rig(flags, provider="split")
+    client = rig.another(usage="events")
+    for _ in range(3):
+        for key in ("a", "b", "unknown"):
+            client.enabled(key, {"key": "ada", "bucketingKey": "x"})
+    client.track("bought", {"key": "ada", "trafficType": "account"}, value=2, data={"n": 1})
+    client.flush()
+    now, lines = int(rig.wall.now() * 1000), by_marker(capfd.readouterr().out)
+    impression = [0, now, "a", "on", "default rule", split_flags.START]
+    after = [[*impression, now]] * 2 if mode == "debug" else []
+    assert lines[EXPOSURE]["c"] == [{"key": "ada", "bucketingKey": "x"}]
+    assert lines[EXPOSURE]["e"] == [[*impression, None], *after]
+    counts = {key: cells[0][0] for key, cells in lines["flagstore.usage"]["f"].items()}
+    assert counts == ({"b": 3} if mode == "debug" else {"a": 2, "b": 3})
+    assert lines[EVENT]["e"] == [[0, now, "bought", "account", 2, {"n": 1}]]
+
+
+def test_full_lines_are_printed_at_once(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most 4,000 bytes each; nothing is lost but what no line can hold."""
+    monkeypatch.setattr(usage, "_counters", [])
+    client = Rig({"a": flag("a")}, provider="launchdarkly").another(usage="events")
+    client.track("too large", {"key": "x"}, data="é" * 4_000)
+    for number in range(200):
+        client.track("bought", {"key": f"user-{number}"}, data={"text": "é" * 20})
+    early = capfd.readouterr().out
+    client.flush()
+    lines = [json.loads(line) for line in (early + capfd.readouterr().out).splitlines()]
+    assert max(map(len, early.splitlines())) < 4_000
+    keys = [line["c"][entry[0]]["key"] for line in lines for entry in line["e"]]
+    assert keys == [f"user-{number}" for number in range(200)]
+
+
+def test_track_without_events_does_nothing(lines: Lines) -> None:
+    for client in (counting(Rig({"a": flag("a")}, provider="launchdarkly")), Rig({}).client):
+        client.track("bought", {"key": "ada"})
+        client.flush()
+    assert lines.read() == []
+    FakeFlags().track("bought")
