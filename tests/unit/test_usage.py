@@ -9,8 +9,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.track import TrackingEventDetails
 
 from flagstore import usage
+from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.errors import ConfigurationError
 from flagstore.testing import FakeFlags
 from simulators import launchdarkly_flags, split_flags, unleash_flags
@@ -365,6 +368,24 @@ def test_full_lines_are_printed_at_once(
     assert max(map(len, early.splitlines())) < 4_000
     keys = [line["c"][entry[0]]["key"] for line in lines for entry in line["e"]]
     assert keys == [f"user-{number}" for number in range(200)]
+
+
+def test_openfeature(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `track` records an event, and an object or list counts as one evaluation."""
+    monkeypatch.setattr(usage, "_counters", [])
+    rig = Rig({"a": flag("a", variations=[[1, 2], {}])}, provider="launchdarkly")
+    client = rig.another(usage="events")
+    provider = FlagstoreProvider(client)
+    ada = EvaluationContext("ada", {"plan": "pro"})
+    assert provider.resolve_object_details("a", {}, ada).value == [1, 2]
+    provider.track("bought", ada, TrackingEventDetails(2.5, {"currency": "EUR"}))
+    provider.track("left")
+    client.flush()
+    lines = by_marker(capfd.readouterr().out)
+    assert lines["flagstore.usage"]["f"] == {"a": [[1, 0, 1]]}
+    assert lines[EVENT]["c"] == [{"kind": "user", "key": "ada"}]
+    assert [entry[3:] for entry in lines[EVENT]["e"]] == [["bought", 2.5, {"currency": "EUR"}]]
+    FlagstoreProvider(Rig(provider="launchdarkly").another(usage="events")).track("x", ada)
 
 
 def test_track_without_events_does_nothing(lines: Lines) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,13 @@ from openfeature.exception import ErrorCode, ProviderFatalError, ProviderNotRead
 from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata, ProviderStatus
 
-from flagstore.errors import ConfigurationError, NotLoadedError
+from flagstore.errors import ConfigurationError, FlagstoreError, NotLoadedError
 from flagstore.evaluation import base
 
 if TYPE_CHECKING:
     from openfeature.evaluation_context import EvaluationContext
     from openfeature.flag_evaluation import FlagMetadata
+    from openfeature.track import TrackingEventDetails
 
     from flagstore.codec import Json
     from flagstore.flags import Detail, Flags
@@ -161,6 +163,21 @@ class FlagstoreProvider(AbstractProvider):
     resolve_float_details, resolve_float_details_async = _resolvers(float)
     resolve_object_details, resolve_object_details_async = _resolvers(dict)
 
+    def track(
+        self,
+        tracking_event_name: str,
+        evaluation_context: EvaluationContext | None = None,
+        tracking_event_details: TrackingEventDetails | None = None,
+    ) -> None:
+        """Record an event, if the client does: see :meth:`flagstore.Flags.track`."""
+        details = tracking_event_details
+        value = None if details is None else details.value
+        data = None if details is None else _json(details.attributes) or None
+        with suppress(FlagstoreError):  # nothing is loaded; evaluations report it
+            self._flags.track(
+                tracking_event_name, context_of(evaluation_context), value=value, data=data
+            )
+
     def _resolve(
         self, key: str, default: Json, given: EvaluationContext | None, kind: type
     ) -> FlagResolutionDetails[Any]:
@@ -189,11 +206,12 @@ class FlagstoreProvider(AbstractProvider):
 
     def _detail(self, key: str, given: EvaluationContext | None, probe: Json) -> Detail:
         flags = self._flags.for_context(context_of(given))
-        detail = flags.detail(key, default=probe)
-        if detail.error == base.WRONG_TYPE and isinstance(probe, (dict, list)):
-            # OpenFeature's structures are objects and lists: try the other one.
-            return flags.detail(key, default=[] if isinstance(probe, dict) else {})
-        return detail
+        if isinstance(probe, (dict, list)):
+            # OpenFeature's structures are objects and lists: try both, and count one evaluation.
+            tried = flags._resolve(key, probe)  # noqa: SLF001 - as `detail`, but not observed
+            if tried.error == base.WRONG_TYPE:
+                probe = [] if isinstance(probe, dict) else {}
+        return flags.detail(key, default=probe)
 
     def _failed(self, default: Json, code: ErrorCode, message: str) -> FlagResolutionDetails[Any]:
         self._send_events()
