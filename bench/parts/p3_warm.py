@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ PEERS = {
     "unleash": "Unleash's engine (yggdrasil)",
 }
 SIMPLE = ("simple", "off", "killed", "target")
+COUNTED = "enabled, counted"
+MOST_USAGE_US = 0.5
 MOST, MOST_SIMPLE = 0.5, 1 / 1.3
 """Of the peer's time: twice as fast, 1.3 times as fast."""
 
@@ -35,6 +38,19 @@ def measure(dose: Dose) -> Part:
         for _ in range(dose.rounds):
             for name, found in _once(provider).items():
                 pairs.setdefault(name, []).append(found)
+        if counted := pairs.pop(COUNTED, None):
+            without, on = zip(*counted, strict=True)
+            more = statistics.median(b - a for a, b in counted)
+            part.timed(
+                f"{provider}: `enabled`, with usage on", "with usage off", on, without, unit="µs"
+            )
+            part.counted(
+                "what usage adds to it",
+                "",
+                f"{more:.2f} µs",
+                goal=f"at most {MOST_USAGE_US} µs",
+                met=more <= MOST_USAGE_US,
+            )
         for name, found in pairs.items():
             work, _, bare = name.partition(": ")
             theirs, ours = zip(*found, strict=True)

@@ -64,6 +64,8 @@ DETAILED = {
         rules=[{"id": "s", "variation": 1, "clauses": [clause("", "segmentMatch", "beta")]}],
     ),
 }
+COUNTED = "enabled, counted"
+"""Not beside LaunchDarkly's, but beside flagstore without usage."""
 PERSON = {"key": "ada", "plan": "pro", "age": 5}
 
 
@@ -92,6 +94,10 @@ def main() -> None:
     pairs["rule, a new context each time"] = (
         lambda: client.variation_detail("rule", Context.from_dict(given), None),
         lambda: ours.of(PERSON).detail("rule"),
+    )
+    pairs[COUNTED] = (
+        lambda: ours.of(PERSON).enabled("rule"),
+        lambda: ours.counted(PERSON).enabled("rule"),
     )
     compare(pairs)
     client.close()

@@ -260,7 +260,11 @@ class Client(Flags):
                 engine, count = self._engine(snapshot)
                 keys, error = snapshot.keys, UNSUPPORTED
                 if count is not None:
-                    self._usage.tick()  # type: ignore[union-attr] # it made `count`
+                    now, usage = self._clock(), self._usage
+                    if now < usage.due:  # type: ignore[union-attr] # it made `count`
+                        usage.last = now  # type: ignore[union-attr]
+                    else:
+                        usage.tick(now)  # type: ignore[union-attr]
                     observers = (count, report)
         return EvaluationState(
             engine,

@@ -200,7 +200,7 @@ class ContextFlags:
             return self.detail(key, default=default).value
         try:
             evaluation, conversion = self._evaluate(key)
-            if observers is not None:
+            if observers is not None and observers[0] is not None:
                 self._count(observers[0], key, evaluation, "value")
             return conversion.value(evaluation, default)[0]
         except Exception as fault:  # noqa: BLE001 - a flag client must not break its caller
@@ -245,11 +245,10 @@ class ContextFlags:
         engine: Any = state.engine  # not None, or the context would be refused
         return engine.evaluate(key, self._context), state.conversion
 
-    def _count(self, count: "Count | None", key: str, evaluation: Evaluation, method: str) -> None:
+    def _count(self, count: "Count", key: str, evaluation: Evaluation, method: str) -> None:
         """Count an evaluation, unless the context is invalid or the flag is overridden."""
-        if count is None or self._refused is not None or evaluation.reason == OVERRIDE:
-            return
-        if isinstance(key, str):
+        is_counted = self._refused is None and evaluation.reason is not OVERRIDE
+        if is_counted and isinstance(key, str):
             count(key, evaluation, self._context, method, self._given)
 
     def _detail(

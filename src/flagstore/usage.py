@@ -55,6 +55,8 @@ class UsageCounter:
     ) -> None:
         self._recorder: Recorder | None = None
         self._track: Callable[..., None] | None = None
+        self.last = 0.0
+        """When the last evaluation began."""
         if events:
             from flagstore.exposures import Recorder  # noqa: PLC0415 - only where it is used
 
@@ -73,31 +75,40 @@ class UsageCounter:
 
     def reset(self) -> None:
         """Forget the counts, as in a forked process, whose parent prints them."""
-        self._cells: dict[Cell, int] = {}
+        self.cells: dict[Cell, int] = {}
+        """What has been counted since the last line."""
         self.has_users = False
         self.kinds: set[str] = set()
         """Kinds of contexts besides plain users."""
         self._unknown: set[str] = set()
-        self._first = self._last = 0.0
+        self._first = self.last
+        """When the first of them was evaluated."""
+        self.due = 0.0
+        """When they are printed."""
         if self._recorder is not None:
             self._recorder.reset()
 
-    def tick(self) -> None:
-        """Note the time, and print the counts of the last minute."""
-        now = self._clock()
-        if not self._cells and (self._recorder is None or not self._recorder.waiting):
-            self._first = now
-        elif now - self._first >= INTERVAL_S:
+    def tick(self, now: float) -> None:
+        """Print what has been counted, if it is due, and note that an evaluation begins.
+
+        Until ``due``, setting ``last`` does.
+        """
+        if now >= self.due:
             self.flush()
-            self._first = now
-        self._last = now
+            self._first, self.due = now, now + INTERVAL_S
+        self.last = now
+
+    def flush_if_due(self) -> None:
+        """Print the counts, if their time has come."""
+        if self._clock() >= self.due:
+            self.flush()
 
     def flush(self) -> None:
         """Print the counts, if there are any. Never raises."""
         if self._recorder is not None:
             self._recorder.flush()
-        cells, kinds = self._cells, self.kinds | ({"user"} if self.has_users else set())
-        times: dict[str, Any] = {"a": int(self._first), "b": int(self._last)}
+        cells, kinds = self.cells, self.kinds | ({"user"} if self.has_users else set())
+        times: dict[str, Any] = {"a": int(self._first), "b": int(self.last)}
         self.reset()
         if kinds - {"user"}:
             times["k"] = sorted(kinds)
@@ -167,7 +178,7 @@ class UsageCounter:
 
     def add(self, cell: Cell, *, known: bool = True) -> None:
         """Count one result."""
-        cells = self._cells
+        cells = self.cells
         count = cells.get(cell)
         if count is not None:
             cells[cell] = count + 1
@@ -180,10 +191,9 @@ class UsageCounter:
             else:
                 cell = ("*", *rest)
         if len(cells) >= MAX_CELLS:
-            now = self._last
-            self.flush()
-            self._first = self._last = now
-        self._cells[cell] = self._cells.get(cell, 0) + 1
+            self.due = self.last
+            self.tick(self.last)
+        self.cells[cell] = self.cells.get(cell, 0) + 1
 
     def _count_split(
         self, key: str, evaluation: Evaluation, _context: Context, _method: str, _given: Context
@@ -227,22 +237,30 @@ class _LaunchDarkly:
         self._recorder = recorder
         self._needed: dict[str, list[tuple[str, int, bool]]] = {}
         """Key → key, required variation and whether it is on, of each of its prerequisites."""
+        self._plain: set[str] = set()
+        """Keys of flags of which only the evaluation itself is counted."""
 
     def count(
         self, key: str, evaluation: Evaluation, context: Context, _method: str, given: Context
     ) -> None:
         """Count one evaluation and those of its prerequisites."""
-        if len(context) == 1 and "user" in context:
-            self._counter.has_users = True
+        counter, version = self._counter, evaluation[7]
+        cell = (key, evaluation[1], version)
+        is_user = len(context) == 1 and "user" in context
+        if is_user and key in self._plain and counter.has_users:  # nearly always
+            count = counter.cells.get(cell)
+            if count is not None:
+                counter.cells[cell] = count + 1
+                return
+        if is_user:
+            counter.has_users = True
         else:
-            self._counter.kinds.update(context)
-        needed = self._needed.get(key)
-        if needed is None:
-            needed = self._prerequisites(key)
-        if needed:
+            counter.kinds.update(context)
+        if needed := self._prerequisites(key):
             self._count_prerequisites(needed, context, given, (key,))
-        version = evaluation.version
-        self._counter.add((key, evaluation.variant, version), known=version is not None)
+        elif self._recorder is None:
+            self._plain.add(key)
+        counter.add(cell, known=version is not None)
         if self._recorder is not None:
             self._recorder.evaluated(key, evaluation, context, given)
 
@@ -396,7 +414,7 @@ def reporting(handler: Handler, counter: UsageCounter) -> Handler:
             if counter.lines < SOON_LINES:
                 counter.flush()
             else:
-                counter.tick()
+                counter.flush_if_due()
 
     reported.__wrapped__ = handler  # type: ignore[attr-defined] # as functools.wraps
     return reported  # type: ignore[return-value] # the same signature
