@@ -89,9 +89,16 @@ class HttpClient:
         return replace(self, limits=limits)
 
     def get(
-        self, url: str, headers: Mapping[str, str], *, allow_http: bool = False
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        allow_http: bool = False,
     ) -> HttpResponse:
-        """Send one GET, without retries or redirects.
+        """Send one GET, or with a *body* one POST, without retries or redirects.
+
+        The body of a POST's response is ignored.
 
         Raises:
             ConfigurationError: the URL or a header cannot be sent.
@@ -100,21 +107,11 @@ class HttpClient:
             MalformedResponseError: a body that does not inflate, or is too large.
         """
         host = _check(url, headers, allow_http=allow_http)
-        return self._send(_Exchange(url, headers, host, self.limits))
-
-    def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, allow_http: bool = False
-    ) -> HttpResponse:
-        """Send one POST, and ignore the body of its response; raises as :meth:`get`."""
-        host = _check(url, headers, allow_http=allow_http)
-        return self._send(_Exchange(url, headers, host, self.limits, body))
-
-    def _send(self, exchange: _Exchange) -> HttpResponse:
-        total_s, host = self.limits.total_s, exchange.host
+        exchange = _Exchange(url, headers, host, self.limits, body)
+        total_s = self.limits.total_s
         try:
             if total_s > 0:
-                name = f"{exchange.method} {host}"
-                threading.Thread(target=exchange.run, name=name, daemon=True).start()
+                threading.Thread(target=exchange.run, name=f"to {host}", daemon=True).start()
             return exchange.outcome.result(timeout=max(total_s, 0.0))
         except TimeoutError:
             raise ProviderUnavailableError(
@@ -123,6 +120,8 @@ class HttpClient:
             ) from None
         finally:
             exchange.end()
+
+    post = get
 
 
 @dataclass(eq=False, slots=True)
@@ -141,10 +140,6 @@ class _Exchange:
     connected: bool = False
     """Whether the server may have received something."""
     twin: socket.socket | None = None
-
-    @property
-    def method(self) -> str:
-        return "GET" if self.body is None else "POST"
 
     def run(self) -> None:
         """Set the outcome, success or not."""
@@ -194,7 +189,7 @@ class _Exchange:
             session.mount("https://", _Adapter(self))
             session.mount("http://", _Adapter(self))
             with session.request(
-                self.method,
+                "GET" if self.body is None else "POST",
                 self.url,
                 data=self.body,
                 headers=own | dict(self.headers),

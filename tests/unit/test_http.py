@@ -49,7 +49,7 @@ def no_thread_stays(server: LaunchDarklySimulator) -> Iterator[None]:
 
 def lingering(within_s: float) -> list[threading.Thread]:
     end = time.monotonic() + within_s
-    while threads := [t for t in threading.enumerate() if t.name.startswith(("GET ", "POST "))]:
+    while threads := [t for t in threading.enumerate() if t.name.startswith("to ")]:
         if time.monotonic() > end:
             return threads
         time.sleep(0.01)
