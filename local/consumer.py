@@ -52,6 +52,7 @@ def main(keys: list[str]) -> None:
             if value != known[key]:
                 known[key] = value
                 print(f"{key}: {value}, version {flags.info().token}", flush=True)
+                flags.flush()  # usage; else once a minute, and when Lambda ends the environment
         time.sleep(0.02)
 
 

@@ -125,7 +125,12 @@ class Consumer:
         with zipfile.ZipFile(io.BytesIO(self._layer())) as layer:
             layer.extractall(folder)
         modules = str(Path(folder, "python"))
-        return {**self._access(), "PYTHONPATH": modules, "FLAGSTORE_SOURCE": self._source}
+        return {
+            **self._access(),
+            "PYTHONPATH": modules,
+            "FLAGSTORE_SOURCE": self._source,
+            "FLAGSTORE_USAGE": "counts",
+        }
 
     def _layer(self) -> bytes:
         """Download the deployed layer."""

@@ -54,6 +54,7 @@ class Deployed:
         layer_arn: ARN of the layer's version.
         reader_policy_arn: ARN of FlagReaderPolicy.
         serve_base_url: URL of ServeFunction on the stand-in; empty without ``ServeFlags``.
+        usage_function: ARN of UsageFunction; empty without ``CollectUsage``.
 
     """
 
@@ -66,6 +67,7 @@ class Deployed:
     layer_arn: str
     reader_policy_arn: str
     serve_base_url: str
+    usage_function: str
 
 
 def deploy(repository: Path, stand_in: StandIn, *, parameters: Mapping[str, str]) -> Deployed:
@@ -295,4 +297,5 @@ def _find(stack: Stack) -> Deployed:
         layer_arn=stack.output("LayerArn"),
         reader_policy_arn=stack.output("FlagReaderPolicyArn"),
         serve_base_url=local_url(stack, SERVED) if SERVED in stack.outputs else "",
+        usage_function=stack.outputs.get("UsageFunctionArn", ""),
     )

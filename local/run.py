@@ -7,6 +7,8 @@ flags in another process, from DynamoDB or Redis. Nothing is left behind.
 from __future__ import annotations
 
 import argparse
+import base64
+import gzip
 import json
 import secrets
 import shutil
@@ -56,6 +58,7 @@ PAUSE_S = 1.2
 UNAUTHORIZED = 401
 WRONG_USAGE = 2
 INTERRUPTED = 130
+USAGE = '{"flagstore.usage"'
 NOISE = ("START ", "END ", "REPORT ", '{"_aws"')
 
 
@@ -112,7 +115,9 @@ def _run(provider: Provider, arguments: argparse.Namespace) -> None:
     say(f"flagstore with a simulated {provider.title}: no Docker, no AWS account, no root")
     title("Deploying")
     with _store(arguments.store, ca) as store, _stand_in(ca) as stand_in:
-        deployed = _deploy(stand_in, {"ServeFlags": "true"} if arguments.serve else {})
+        parameters = {"ServeFlags": arguments.serve, "CollectUsage": _counts(arguments)}
+        chosen = {name: str(value).lower() for name, value in parameters.items()}
+        deployed = _deploy(stand_in, chosen)
         with provider.server:
             demo = Demo(
                 stand_in=stand_in,
@@ -127,6 +132,11 @@ def _run(provider: Provider, arguments: argparse.Namespace) -> None:
             demo.first_sync()
             demo.read(begun, keep=arguments.keep)
     title("Ended; nothing is left running.")
+
+
+def _counts(arguments: argparse.Namespace) -> bool:
+    """Return whether the consumer prints usage."""
+    return arguments.language == "python" and not arguments.serve
 
 
 @contextmanager
@@ -262,6 +272,8 @@ class Demo:
                 lines = [consumer.line(CONSUMER_WITHIN_S) for _ in range(CONSUMER_LINES)]
             say("\n".join(f"consumer | {line}" for line in lines))
             self._change(consumer)
+            if self.deployed.usage_function:
+                self._usage(consumer)
             title(f"All of it worked, in {time.monotonic() - begun:.1f} s.")
             if keep:
                 self._explain(consumer)
@@ -285,6 +297,36 @@ class Demo:
             self._log_entries()
         say(f"consumer | {line}")
         say(consumer.freshness)
+
+    def _usage(self, consumer: Consumer) -> None:
+        title(f"Usage: how often the consumer evaluated {FLAG}, in its log")
+        with step("from the log through UsageFunction, as CloudWatch Logs would send it"):
+            line = consumer.line(CONSUMER_WITHIN_S)
+            self._expect(line.startswith(USAGE), f"the consumer printed {line!r}")
+            self._deliver(line)
+        count = sum(cell[0] for cell in json.loads(line)["f"][FLAG])
+        server, name = self.provider.server, self.provider.title
+        if hasattr(server, "evaluations"):
+            counted = server.evaluations(FLAG)
+            self._expect(counted == count, f"{name} counted {counted} evaluations, not {count}")
+            say(f"{name} has counted {count} evaluations; the table has the last use")
+        else:
+            say(f"{name} takes no counts; the table has the last use")
+        key = {"namespace": {"S": f"{SOURCE}:$usage"}, "key": {"S": FLAG}}
+        found = self.stand_in.client("dynamodb").get_item(TableName=self.deployed.table, Key=key)
+        self._expect("Item" in found, f"the table has no last use of {FLAG}")
+
+    def _deliver(self, line: str) -> None:
+        """Invoke UsageFunction, since the stand-in has no subscriptions."""
+        event = {"id": "1", "timestamp": int(1000 * time.time()), "message": line}
+        document = {"messageType": "DATA_MESSAGE", "logGroup": "consumer", "logEvents": [event]}
+        data = base64.b64encode(gzip.compress(json.dumps(document).encode())).decode()
+        response = self.stand_in.client("lambda").invoke(
+            FunctionName=self.deployed.usage_function,
+            Payload=json.dumps({"awslogs": {"data": data}}),
+        )
+        problem = response["Payload"].read().decode()
+        self._expect("FunctionError" not in response, f"UsageFunction failed: {problem}")
 
     def _explain(self, consumer: Consumer) -> None:
         """Print what can be tried while the demonstration stays."""

@@ -126,6 +126,7 @@ def temporary(tmp_path: Path) -> Path:
                 "LaunchDarkly with 49 flags",
                 "responded with 202, then published to DynamoDB",
                 "responded with 401",
+                "LaunchDarkly has counted",
             ],
         ),
         (
@@ -135,6 +136,7 @@ def temporary(tmp_path: Path) -> Path:
                 "Unleash with 49 flags",
                 "responded with 202, then published to Redis",
                 "with only the deployed layer and the URL of Redis",
+                "Unleash has counted",
             ],
         ),
         (

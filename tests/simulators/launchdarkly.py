@@ -134,6 +134,10 @@ class LaunchDarklySimulator(ProviderServer):
                     found[key, variation] = found.get((key, variation), 0) + counter["count"]
         return found
 
+    def evaluations(self, flag: str) -> int:
+        """Return how often a flag was evaluated."""
+        return sum(count for (key, _), count in self.counted().items() if key == flag)
+
     def document(self) -> bytes:
         return compact(self.newest())
 

@@ -106,6 +106,10 @@ class SplitSimulator(ProviderServer):
             self._publish()
             return self._rb_till
 
+    def evaluations(self, flag: str) -> int:
+        """Return how often a flag was evaluated."""
+        return sum(count for (name, _), count in self.counted.items() if name == flag)
+
     def flags(self) -> dict[str, Any]:
         return _active(self.newest()["flags"])
 

@@ -116,6 +116,11 @@ class UnleashSimulator(ProviderServer):
                         self.counted[*of_flag, name] += count
         return 202, b"", {}
 
+    def evaluations(self, flag: str) -> int:
+        """Return how often a flag was evaluated."""
+        answers = {"yes", "no"}
+        return sum(n for key, n in self.counted.items() if key[2] == flag and key[3] in answers)
+
     def document(self) -> bytes:
         return self._render(self.newest())
 

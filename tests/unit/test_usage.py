@@ -18,6 +18,7 @@ from flagstore.errors import ConfigurationError
 from flagstore.testing import FakeFlags
 from simulators import launchdarkly_flags, split_flags, unleash_flags
 from simulators.reader_rig import EXPIRED_S, Rig
+from storesync.usage_lines import parse
 
 if TYPE_CHECKING:
     from flagstore.clients import Client
@@ -36,7 +37,13 @@ class Lines:
         assert "canary" not in text
         lines = text.splitlines(keepends=True)
         assert all(line.isascii() and len(line) <= 4_000 for line in lines)
-        return [json.loads(line) for line in lines]
+        found = [json.loads(line) for line in lines]
+        # UsageFunction takes every line, and all of it.
+        counts = [(line, parse(line)) for line in found if usage.COUNTS in line]
+        for line, parsed in counts:
+            assert parsed is not None
+            assert parsed.flags.keys() == line["f"].keys() - {"*"}
+        return found
 
     def cells(self) -> dict[str, list[Any]]:
         (line,) = self.read()
