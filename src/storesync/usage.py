@@ -41,19 +41,19 @@ from storesync.initialization import connect, initialize
 from storesync.providers.base import Published
 from storesync.retry import Deadline, SystemClock
 from storesync.telemetry import emit, log
-from storesync.usage_lines import parse, read_delivery
+from storesync.usage_lines import Line, parse, read_delivery
 from storesync.usage_records import DAY_S, UsageRecords, last_uses
 from storesync.usage_report import LIMITS, RefusedError, Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from flagstore.snapshot import Snapshot
     from storesync.initialization import Job
     from storesync.model import Json, Source
-    from storesync.usage_lines import Line
+    from storesync.usage_lines import AnyLine
 
 LOG_GROUP = "AWS_LAMBDA_LOG_GROUP_NAME"
 RESERVE_S = 3.0
@@ -134,7 +134,7 @@ class Collector:
                 self._hide(record, max(run.pauses[line.source] for line in left))
         return failed
 
-    def _keep(self, run: Run, lines: Sequence[Line]) -> None:
+    def _keep(self, run: Run, lines: Sequence[AnyLine]) -> None:
         """Put lines on the queue."""
         for some in batched(lines, MESSAGE_LINES, strict=False):
             self._sqs.send_message(
@@ -158,7 +158,7 @@ class Collector:
 
     # -- one source -------------------------------------------------------------------------------
 
-    def _collect(self, run: Run, name: str, lines: list[Line]) -> list[Line]:
+    def _collect(self, run: Run, name: str, lines: list[AnyLine]) -> list[AnyLine]:
         """Record and report the lines of one source; return those left for later."""
         if name in run.pauses:
             return lines
@@ -195,8 +195,8 @@ class Collector:
         return Published(partial(_flag, snapshot), snapshot.meta)
 
     def _report(
-        self, run: Run, source: Source, lines: Sequence[Line], published: Published
-    ) -> list[Line]:
+        self, run: Run, source: Source, lines: Sequence[AnyLine], published: Published
+    ) -> list[AnyLine]:
         """Post the lines that are new; return those left for later."""
         api = providers.get(source.provider).usage()
         oldest_s = self._clock.now() - min(
@@ -208,9 +208,9 @@ class Collector:
             emit(source.name, metrics)
             return []
         reporter = Reporter(self._http, run.deadline, source, api, published)
-        later: list[Line] = []
+        later: list[AnyLine] = []
         duplicates = 0
-        for some in batched(lines, api.max_lines, strict=False):
+        for some in _batches(lines, api.max_lines):
             if reporter.error:
                 later += some
                 continue
@@ -253,14 +253,20 @@ def _flag(snapshot: Snapshot, key: str) -> Json | None:
     return snapshot[key] if key in snapshot else None  # noqa: SIM401 - it has no get
 
 
-def _by_source(lines: Sequence[Line]) -> dict[str, list[Line]]:
-    groups: dict[str, list[Line]] = defaultdict(list)
+def _batches(lines: Sequence[AnyLine], most: int) -> Iterator[tuple[AnyLine, ...]]:
+    """Yield what is posted together: some lines with counts, or one with exposures or events."""
+    yield from batched((line for line in lines if isinstance(line, Line)), most, strict=False)
+    yield from ((line,) for line in lines if not isinstance(line, Line))
+
+
+def _by_source(lines: Sequence[AnyLine]) -> dict[str, list[AnyLine]]:
+    groups: dict[str, list[AnyLine]] = defaultdict(list)
     for line in lines:
         groups[line.source].append(line)
     return groups
 
 
-def _delivered(delivery: Json) -> list[Line]:
+def _delivered(delivery: Json) -> list[AnyLine]:
     try:
         found, malformed = read_delivery(delivery, os.environ.get(LOG_GROUP, ""))
     except ValueError as error:
@@ -271,7 +277,7 @@ def _delivered(delivery: Json) -> list[Line]:
     return found
 
 
-def _message(text: str) -> list[Line]:
+def _message(text: str) -> list[AnyLine]:
     """Return the lines in a message: left over, or in a delivery that Lambda gave up on."""
     try:
         body = json.loads(text)

@@ -12,6 +12,7 @@ import re
 import zlib
 from base64 import b64decode
 from itertools import islice
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from flagstore.codec import dumps
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from storesync.model import Json
 
 MARKER = "flagstore.usage"
+EXPOSURE, EVENT = "flagstore.exposure", "flagstore.event"
+"""Markers of the lines of ``usage="events"``."""
 VERSION = 1
 MAX_COUNT = 10**9
 MAX_CHARS = 256
@@ -38,8 +41,9 @@ MAX_BYTES = 16 * 1024 * 1024
 EARLY_S, LATE_S = 300, 48 * 3600
 """How far the time of an evaluation may be from that of its log event. Unleash shows 48 hours."""
 
-_LINE = re.compile(r'\{\s*"flagstore\.usage"\s*:')
-_MENTION = re.compile(r'flagstore\.usage\\*"')
+_MARKERS = (MARKER, EXPOSURE, EVENT)
+_LINE = re.compile(r'\{\s*"flagstore\.(?:usage|exposure|event)"\s*:')
+_MENTION = re.compile(r'flagstore\.(?:usage|exposure|event)\\*"')
 _ID = re.compile(r"[A-Za-z0-9_-]{8,32}")
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 _SAFE = 2**53
@@ -93,10 +97,56 @@ class Line(NamedTuple):
         return {MARKER: VERSION, "id": self.id, **names, "f": cells}
 
 
+class EventLine(NamedTuple):
+    """One line of exposures or tracked events, checked: their providers' files say what they hold.
+
+    Only functions that have opted in print them, since they hold keys of contexts.
+    """
+
+    id: str
+    source: str
+    provider: str
+    version: int
+    app: str
+    marker: str
+    contexts: tuple[dict[str, Json], ...]
+    entries: tuple[list[Json], ...]
+    """Each begins with the number of its context and its time in milliseconds."""
+
+    @property
+    def first(self) -> int:
+        """Time of the earliest entry, in seconds since the epoch."""
+        return min(int(entry[1]) for entry in self.entries) // 1000
+
+    @property
+    def last(self) -> int:
+        """Time of the latest entry."""
+        return max(int(entry[1]) for entry in self.entries) // 1000
+
+    @property
+    def flags(self) -> Mapping[str, tuple[Cell, ...]]:
+        """Evaluations that no line with counts has: Split's impressions."""
+        if (self.provider, self.marker) != ("split", EXPOSURE):
+            return {}
+        return {entry[2]: (Cell(1, entry[3], entry[5]),) for entry in self.entries}
+
+    def total(self) -> int:
+        """Return the number of entries."""
+        return len(self.entries)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the line as it was printed."""
+        names = dict(zip("spvn", self[1:5], strict=True))
+        return {self.marker: VERSION, "id": self.id, **names, "c": self.contexts, "e": self.entries}
+
+
+AnyLine = Line | EventLine
+
+
 class Lines(NamedTuple):
     """The lines of one delivery."""
 
-    found: list[Line]
+    found: list[AnyLine]
     malformed: int
     """Number of lines that are cut off, damaged or of another version."""
 
@@ -112,7 +162,7 @@ def read_delivery(delivery: Json, own_log_group: str = "") -> Lines:
     document = _inflated(delivery)
     if document.get("messageType") != "DATA_MESSAGE" or document.get("logGroup") == own_log_group:
         return Lines([], 0)
-    checked: list[Line | None] = []
+    checked: list[AnyLine | None] = []
     for event in document.get("logEvents", ()):
         try:
             message, logged_at = event["message"], event["timestamp"] // 1000
@@ -153,13 +203,13 @@ def _candidates(message: str, depth: int = 2) -> Iterator[Json]:
 
 
 def _within(whole: dict[str, Any], depth: int) -> Iterator[Json]:
-    if MARKER in whole:
+    if not whole.keys().isdisjoint(_MARKERS):
         yield whole
         return
     for value in whole.values():
         if isinstance(value, str) and depth:
             yield from _candidates(value, depth - 1)
-        elif isinstance(value, dict) and MARKER in value:
+        elif isinstance(value, dict) and not value.keys().isdisjoint(_MARKERS):
             yield value
 
 
@@ -174,12 +224,15 @@ def _decoded(text: str) -> Json:
 # -- one line
 
 
-def parse(found: Json, logged_at: int | None = None) -> Line | None:
+def parse(found: Json, logged_at: int | None = None) -> AnyLine | None:
     """Return a line from its JSON, or None if it is invalid. Invalid cells are left out.
 
     *logged_at*: time of its log event in seconds; its evaluations are moved close to it.
     """
-    if not _is_line(found):
+    marker = _is_headed(found)
+    if marker in {EXPOSURE, EVENT}:
+        return _event_line(found, marker, logged_at)
+    if not marker or not _is_counted(found):
         return None
     first, last = found["a"], found["b"]
     if logged_at is not None:
@@ -200,22 +253,67 @@ def parse(found: Json, logged_at: int | None = None) -> Line | None:
     return line if len(dumps(line.to_json())) <= MAX_LINE else None
 
 
-def _is_line(found: Json) -> TypeGuard[dict[str, Any]]:
-    """Return whether everything but the cells is valid."""
-    if not isinstance(found, dict) or not _is_number(found.get(MARKER)):
-        return False
-    texts, numbers = ([found.get(name) for name in names] for names in (("id", *"spn"), "vab"))
-    kinds = found.get("k", ["user"])
-    if found[MARKER] != VERSION or not all(map(_is_name, texts)) or not isinstance(kinds, list):
-        return False
+def _is_headed(found: Json) -> str:
+    """Return the marker of an object that begins as a line does, or an empty string."""
+    if not isinstance(found, dict):
+        return ""
+    marker = next((name for name in _MARKERS if name in found), "")
+    if not _is_number(found.get(marker)) or found[marker] != VERSION:
+        return ""
+    texts = [found.get(name) for name in ("id", *"spn")]
+    if not all(map(_is_name, texts)) or not _is_number(found.get("v")):
+        return ""
     identifier, source, provider, _ = map(str, texts)
-    return (
-        bool(_ID.fullmatch(identifier) and _SOURCE.fullmatch(source))
-        and provider in _CELLS
-        and all(map(_is_number, numbers))
-        and all(map(_is_name, kinds))
-        and isinstance(found.get("f"), dict)
+    matches = _ID.fullmatch(identifier) and _SOURCE.fullmatch(source)
+    return marker if matches and provider in _CELLS else ""
+
+
+def _is_counted(found: dict[str, Any]) -> bool:
+    """Return whether the times, kinds and flags of a line with counts are valid."""
+    kinds = found.get("k", ["user"])
+    numbers = all(map(_is_number, (found.get("a"), found.get("b"))))
+    named = isinstance(kinds, list) and all(map(_is_name, kinds))
+    return numbers and named and isinstance(found.get("f"), dict)
+
+
+def _event_line(found: dict[str, Any], marker: str, logged_at: int | None) -> EventLine | None:
+    contexts, entries = found.get("c"), found.get("e")
+    known = (found["p"], marker) in _ENTRIES
+    if not known or not _are_objects(contexts) or not isinstance(entries, list):
+        return None
+    good = []
+    for entry in entries:
+        if not isinstance(entry, list) or not all(map(_is_number, entry[:2])) or len(entry) < 3:  # noqa: PLR2004 - the shortest
+            continue
+        place, at, *rest = entry
+        if place < len(contexts) and _fits(rest, _ENTRIES[found["p"], marker]):
+            good.append([place, at if logged_at is None else _near(at, logged_at), *rest])
+    head = (found["id"], found["s"], found["p"], found["v"], found["n"][:MAX_APP_CHARS])
+    line = EventLine(*head, marker, tuple(contexts), tuple(good))
+    try:
+        is_short = len(dumps(line.to_json())) <= MAX_LINE
+    except (ValueError, RecursionError):  # infinity, or too deep
+        return None
+    return line if good and is_short else None
+
+
+def _near(milliseconds: int, logged_at: int) -> int:
+    """Return a time that is close to that of its log event."""
+    earliest, latest = logged_at - LATE_S, logged_at + EARLY_S
+    return min(max(milliseconds, 1000 * earliest), 1000 * latest)
+
+
+def _fits(rest: list[Json], checks: tuple[Callable[[object], bool], ...]) -> bool:
+    """Return whether an entry's parts after the time are valid; LaunchDarkly's may be the first."""
+    if len(rest) == 1 and checks[0] is _is_number:
+        checks = checks[:1]
+    return len(rest) == len(checks) and all(
+        check(part) for check, part in zip(checks, rest, strict=True)
     )
+
+
+def _are_objects(values: object) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(values, list) and all(isinstance(value, dict) for value in values)
 
 
 def _cells(provider: str, given: Json) -> tuple[Cell, ...]:
@@ -258,3 +356,29 @@ _CELLS: dict[str, tuple[Callable[[object], bool], Callable[[object], bool]]] = {
     "appconfig": (_is_bit, _or_none(_is_name)),
 }
 """Provider → checks of a cell's result and detail."""
+
+
+def _is_text(value: object) -> bool:
+    return value == "" or _is_name(value)
+
+
+def _is_amount(value: object) -> bool:
+    return type(value) in {int, float} and isfinite(value)  # type: ignore[arg-type] # a number
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+_ENTRIES: dict[tuple[str, str], tuple[Callable[[object], bool], ...]] = {
+    ("launchdarkly", EXPOSURE): (
+        *(_is_number, _is_name, _or_none(_is_number), _or_none(_is_number)),
+        *(_or_none(_is_object), _is_text),
+    ),
+    ("launchdarkly", EVENT): (_is_number, _is_name, _or_none(_is_amount), lambda _data: True),
+    ("split", EXPOSURE): (
+        *(_is_name, _is_name, _is_text, _or_none(_is_number), _or_none(_is_number)),
+    ),
+    ("split", EVENT): (_is_name, _is_name, _or_none(_is_amount), _or_none(_is_object)),
+}
+"""Provider and marker → checks of what follows an entry's time (:mod:`flagstore.exposures`)."""

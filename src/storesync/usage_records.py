@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from flagstore.keys import Record
     from storesync.model import Clock
-    from storesync.usage_lines import Cell, Line
+    from storesync.usage_lines import AnyLine, Cell
 
 DAY_S = 86_400
 CLAIMED_S = 3 * DAY_S
@@ -54,9 +54,9 @@ class UsageRecords:
 
     # -- claims -----------------------------------------------------------------------------------
 
-    def claim(self, source: str, lines: Sequence[Line]) -> list[Line]:
+    def claim(self, source: str, lines: Sequence[AnyLine]) -> list[AnyLine]:
         """Return the lines that have not been claimed before, and are now."""
-        taken: list[Line] = []
+        taken: list[AnyLine] = []
         try:
             taken.extend(line for line in lines if self.claim_name(source, line.id))
         except StoreError:
@@ -76,7 +76,7 @@ class UsageRecords:
         # The client may have sent it twice.
         return found is None or found.get("owner") == owner
 
-    def release(self, source: str, lines: Iterable[Line]) -> None:
+    def release(self, source: str, lines: Iterable[AnyLine]) -> None:
         """Free claimed lines, which were not reported, for another attempt."""
         for line in lines:
             self._put({**usage_claim_key(source, line.id)._asdict(), "expires_at": 1})
@@ -198,7 +198,7 @@ def _unchanged(old: Use | None) -> tuple[str, dict[str, Any]]:
     return "variants = :variants", {":variants": dumps(old.variants)}
 
 
-def last_uses(lines: Iterable[Line]) -> dict[str, dict[str, int]]:
+def last_uses(lines: Iterable[AnyLine]) -> dict[str, dict[str, int]]:
     """Return flag → variant → its last use in some lines. Unknown flags are left out."""
     seen: dict[str, dict[str, int]] = {}
     for line in lines:

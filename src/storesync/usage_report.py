@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from storesync.providers.base import Published, UsageApi, UsagePost
     from storesync.responses import HttpResponse
     from storesync.retry import Deadline
-    from storesync.usage_lines import Line
+    from storesync.usage_lines import AnyLine
 
 LIMITS = HttpLimits(connect_s=2.0, total_s=5.0)
 PAUSE_S, MAX_PAUSE_S = 1.0, 5.0
@@ -63,7 +63,7 @@ class Reporter:
     error: StoreSyncError | None = None
     """Why nothing more is posted."""
 
-    def post(self, lines: list[Line]) -> list[Line]:
+    def post(self, lines: list[AnyLine]) -> list[AnyLine]:
         """Post lines as one request, or more if it is too large; return those left for later."""
         if not lines or self.error:
             return lines
@@ -86,7 +86,7 @@ class Reporter:
             return lines
         return []
 
-    def _halved(self, lines: list[Line]) -> list[Line]:
+    def _halved(self, lines: list[AnyLine]) -> list[AnyLine]:
         middle = len(lines) // 2
         return self.post(lines[:middle]) + self.post(lines[middle:])
 

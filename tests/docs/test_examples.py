@@ -38,6 +38,11 @@ assert handler({"user": "ada"}, None) == {"color": "green"}
 assert handler({"user": "ada"}, None) == {"color": "green", "why": "FALLTHROUGH"}
 assert flags.detail("beta", {"key": "ada", "plan": "pro"}).rule == "pro"
 """,
+    "docs/usage.md": """
+assert handler({"user": "ada"}, None) is None
+assert flags._usage._recorder.waiting
+flags.flush()
+""",
 }
 """Assertions that run after a page's blocks."""
 

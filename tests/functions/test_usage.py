@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from simulators.appconfig import AppConfigSimulator
     from simulators.deployment import Deployment, Output, ShiftedClock
     from simulators.launchdarkly import LaunchDarklySimulator
+    from simulators.split import SplitSimulator
     from simulators.unleash import UnleashSimulator
 
 
@@ -367,3 +368,32 @@ def test_source_in_redis(stack: Deployment, launchdarkly: LaunchDarklySimulator)
     assert launchdarkly.counted() == {("flag", 0): 5, ("none", -1): 1}
     assert launchdarkly.events[0]["features"]["flag"]["counters"][0]["value"] is None
     assert uses(stack) == {"flag": {"0": HOUR + 160}}
+
+
+def test_exposures_and_events(stack: Deployment, split: SplitSimulator) -> None:
+    """Each line is posted once, beside the counts, whatever order they come in."""
+    world = World(stack, "split", split)
+    head = {"s": "prod", "p": "split", "v": 1, "n": "checkout", "c": [{"key": "ada"}]}
+    at = 1000 * (HOUR + 100)
+    impression = [0, at, "flag", "on", "default rule", 1, None]
+    event = [0, at, "bought", "user", 2.5, None]
+    lines = [
+        json.dumps({"flagstore.exposure": 1, "id": "exposure1", **head, "e": [impression]}),
+        json.dumps({"flagstore.event": 1, "id": "eventline", **head, "e": [event]}),
+        world.line(on=3, off=0),
+    ]
+    split.faults.extend([faults.status(503)] * 2)
+    deliver(*lines)
+    deliver(*reversed(lines))
+    world.drain()
+    posts = {
+        path: [json.loads(each.body) for each in split.requests if each.path.endswith(path)]
+        for path in ("/testImpressions/bulk", "/events/bulk", "/testImpressions/count")
+    }
+    (impressions,), (events,), _ = posts.values()
+    keys = {"k": "ada", "t": "on", "m": at, "c": 1, "r": "default rule", "b": None, "pt": None}
+    assert impressions == [{"f": "flag", "i": [keys]}]
+    assert [(each["key"], each["eventTypeId"], each["value"]) for each in events] == [
+        ("ada", "bought", 2.5)
+    ]
+    assert world.total() == 3

@@ -96,11 +96,20 @@ def launchdarkly() -> Iterator[Any]:
     for given in TASK["contexts"]:
         context = Context.from_dict(given)
         details = {flag: client.variation_detail(flag, context, "dft") for flag in TASK["flags"]}
+        observe(client, context)
         yield {
             "flags": {flag: [d.value, d.variation_index, d.reason] for flag, d in details.items()},
             "all": client.all_flags_state(context, with_reasons=True).to_json_dict(),
         }
     client.close()
+
+
+def observe(client: Any, context: Any) -> None:
+    """Evaluate without the reasons, and track."""
+    for flag in TASK.get("variations", ()):
+        client.variation(flag, context, None)
+    for name, *rest in TASK.get("tracked", ()):
+        client.track(name, context, *rest)
 
 
 def split() -> Iterator[Any]:

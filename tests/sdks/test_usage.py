@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flagstore import usage
 from sdks import processes, sets
+from simulators import launchdarkly_flags
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.reader_rig import Rig
 from simulators.server import ProviderServer, Request
@@ -18,9 +21,14 @@ from simulators.unleash import UnleashSimulator
 from storesync import providers
 from storesync.http import HttpClient
 from storesync.model import Secret, Source
+from storesync.providers.base import Published, UsagePost
+from storesync.usage_lines import EventLine, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from flagstore.clients import Client
+    from flagstore.snapshot import Snapshot
 
 Counts = dict[str, Any]
 NAMES = ("launchdarkly", "split", "unleash")
@@ -37,6 +45,20 @@ class Recorder(ProviderServer):
         return [json.loads(each.body) for each in self.requests if each.path.endswith(path)]
 
 
+def client_of(server: Any, provider: str, how: str) -> Client:
+    """Return a client that reads this server's flags, and counts."""
+    flag_set = providers.get(provider).fetch(source_of(server, provider), HttpClient(), "").flag_set
+    assert flag_set is not None
+    rig = Rig(provider=provider)
+    sections = {name: dict(items) for name, items in flag_set.sections.items()}
+    rig.publish(sections.pop("flags"), dict(flag_set.meta), **sections)
+    return rig.another(usage=how, environment="production", app_name="shop")
+
+
+def source_of(server: Any, provider: str) -> Source:
+    return Source("prod", provider, server.url, Secret(server.sdk_key), allow_http=True)
+
+
 @pytest.fixture
 def counted(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -45,13 +67,7 @@ def counted(
 
     def count(server: Any, provider: str, flags: list[str], contexts: list[Any]) -> Counts:
         """Return flag → Counter of cells, as a client of this server's flags counts them."""
-        source = Source("prod", provider, server.url, Secret(server.sdk_key), allow_http=True)
-        flag_set = providers.get(provider).fetch(source, HttpClient(), "").flag_set
-        assert flag_set is not None
-        rig = Rig(provider=provider)
-        sections = {name: dict(items) for name, items in flag_set.sections.items()}
-        rig.publish(sections.pop("flags"), dict(flag_set.meta), **sections)
-        client = rig.another(usage="counts", environment="production", app_name="shop")
+        client = client_of(server, provider, "counts")
         for given in contexts:
             user = client.for_context(_context(provider, given))
             for key in flags:
@@ -134,3 +150,124 @@ def test_unleash(counted: Callable[..., Counts]) -> None:
         yes = sum(number for (enabled, *_), number in cells.items() if enabled)
         ours[key] = {"yes": yes, "no": cells.total() - yes, "variants": dict(variants)}
     assert ours == theirs
+
+
+# -- exposures and events: what UsageFunction makes of the lines ----------------------------------
+
+
+@pytest.fixture
+def posted(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[UsagePost]]:
+    monkeypatch.setattr(usage, "_counters", [])
+
+    def posts(server: Any, provider: str, evaluate: Callable[[Client], None]) -> list[UsagePost]:
+        """Return the posts of exposures and events after some evaluations."""
+        client = client_of(server, provider, "events")
+        evaluate(client)
+        client.flush()
+        lines = [parse(json.loads(line)) for line in capfd.readouterr().out.splitlines()]
+        assert all(lines)
+        api = providers.get(provider).usage()
+        assert api is not None
+        snapshot = client.snapshot()
+        found = Published(partial(_flag, snapshot), {})
+        source = source_of(server, provider)
+        made = [api.report(source, [line], found) for line in lines if isinstance(line, EventLine)]
+        return [post for post in made if post]
+
+    return posts
+
+
+def _flag(snapshot: Snapshot, key: str) -> Any:
+    return snapshot[key] if key in snapshot else None  # noqa: SIM401 - it has no get
+
+
+def test_launchdarkly_events(
+    posted: Callable[..., list[UsagePost]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Index, feature, debug and custom events, except for times and the defaults of callers."""
+    contexts = [
+        {"kind": "user", "key": "ada", "plan": "pro", "_meta": {"privateAttributes": ["email"]}},
+        {"kind": "user", "key": "bob", "anonymous": True, "email": "bob@example.org"},
+        {"kind": "multi", "user": {"key": "ada"}, "org": {"key": "acme", "plan": "free"}},
+        {"kind": "user", "key": "ada", "plan": "free"},
+    ]
+    contexts[0]["email"] = "ada@example.org"
+    monkeypatch.setenv("FLAGSTORE_USAGE_ATTRIBUTES", "plan,email")
+    pro = {"attribute": "plan", "op": "in", "values": ["pro"], "contextKind": "user"}
+    weights = [{"variation": n, "weight": 50_000} for n in (0, 1)]
+    rollout = {"kind": "experiment", "contextKind": "user", "variations": weights, "seed": 1}
+    made: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "tracked": {"trackEvents": True},
+        "by-rule": {"rules": [{"id": "r", "clauses": [pro], "variation": 1, "trackEvents": True}]},
+        "by-fallthrough": {"trackEventsFallthrough": True},
+        "experiment": {"fallthrough": {"rollout": rollout}},
+        "debugged": {"debugEventsUntilDate": 4_102_444_800_000},
+        "parent": {"prerequisites": [{"key": "tracked", "variation": 0}], "trackEvents": True},
+        "never": {"trackEvents": True, "samplingRatio": 0},
+        "off": {"on": False, "trackEvents": True},
+    }
+    flags = {key: {**launchdarkly_flags.new_flag(key), **more} for key, more in made.items()}
+    keys = [*flags, "unknown"]
+    tracked = [["bought", {"currency": "EUR"}, 2.5], ["left"]]
+
+    def evaluate(client: Client) -> None:
+        for context in contexts:
+            for key in keys:
+                client.value(key, context)
+            for name, data, value in (*tracked[:1], ["left", None, None]):
+                client.track(str(name), context, value=value, data=data)
+
+    with LaunchDarklySimulator(flags, {}) as server, Recorder() as recorder:
+        document = json.loads(server.document())
+        task = {"document": document, "flags": [], "variations": keys, "contexts": contexts}
+        processes.python("launchdarkly", usage=recorder.url, tracked=tracked, **task)
+        found = [
+            event
+            for post in posted(server, "launchdarkly", evaluate)
+            for event in json.loads(gzip.decompress(post.body))
+        ]
+        theirs = [event for post in recorder.posts("/bulk") for event in post]
+    theirs = [event for event in theirs if event["kind"] != "summary"]
+    assert Counter(map(_comparable, found)) == Counter(map(_comparable, theirs))
+    assert {event["kind"] for event in found} == {"index", "feature", "debug", "custom"}
+
+
+def _comparable(event: dict[str, Any]) -> str:
+    """Return an event as JSON, without what is not compared."""
+    left_out = {"creationDate", "default"}
+    if "variation" not in event:  # the value is the caller's default
+        left_out |= {"value"}
+    return json.dumps({k: v for k, v in event.items() if k not in left_out}, sort_keys=True)
+
+
+def test_split_impressions(posted: Callable[..., list[UsagePost]]) -> None:
+    """As its SDK posts them in its mode OPTIMIZED."""
+    contexts = sets.contexts("split", 40)
+    with SplitSimulator(*sets.split()) as server, Recorder() as recorder:
+        names = [each["name"] for each in json.loads(server.document())["ff"]["d"]]
+        task = {"url": server.url, "key": server.sdk_key, "flags": names, "contexts": contexts}
+        processes.python("split", usage=recorder.url, impressions="optimized", **task)
+
+        def evaluate(client: Client) -> None:
+            for given in contexts:
+                for name in names:
+                    client.value(name, _context("split", given))
+
+        posts = posted(server, "split", evaluate)
+        theirs = _impressions(recorder.posts("/testImpressions/bulk"))
+    assert {post.headers["SplitSDKImpressionsMode"] for post in posts} == {"OPTIMIZED"}
+    assert _impressions(json.loads(post.body) for post in posts) == theirs
+    assert theirs.total() > 1_000
+
+
+def _impressions(posts: Iterable[Any]) -> Counter[Any]:
+    return Counter(
+        # The task gives each key as its own bucketing key, where it has none.
+        (flag["f"], *(each.get(name) for name in "ktcr"), each.get("b") or each["k"])
+        for post in posts
+        for flag in post
+        for each in flag["i"]
+    )

@@ -12,7 +12,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from simulators.usage import HOUR, delivery, line
-from storesync.usage_lines import EARLY_S, LATE_S, MAX_LINE, Line, parse, read_delivery
+from storesync import providers
+from storesync.model import Secret, Source
+from storesync.providers.base import Published
+from storesync.usage_lines import (
+    EARLY_S,
+    EVENT,
+    EXPOSURE,
+    LATE_S,
+    MAX_LINE,
+    AnyLine,
+    EventLine,
+    parse,
+    read_delivery,
+)
+from storesync.usage_records import last_uses
 
 FLAGS = {"new-checkout": [[1200, 0, 7], [34, 1, 7]], "old": [[2, None, None]], "ü€": [[1, 2, 3]]}
 RAW = line(FLAGS)
@@ -20,12 +34,12 @@ FIELDS = json.loads(RAW)
 JSON_LOG = {"timestamp": "2026-11-29T07:00:00Z", "level": "INFO", "requestId": "1"}
 
 
-def read(*messages: str, **more: Any) -> tuple[list[Line], int]:
+def read(*messages: str, **more: Any) -> tuple[list[AnyLine], int]:
     found = read_delivery(delivery(*messages, **more)["awslogs"])
     return found.found, found.malformed
 
 
-def plain(parsed: Line | None) -> Any:
+def plain(parsed: AnyLine | None) -> Any:
     assert parsed is not None
     return json.loads(json.dumps(parsed.to_json()))
 
@@ -77,7 +91,7 @@ def test_joined_lines_are_all_found() -> None:
         ('{"flagstore.usage":' * 5000, 16),
         ("[" * 100_000 + RAW[:20], 1),
         ('{"a":' * 100_000 + '"flagstore.usage":1', 1),
-        (json.dumps({"flagstore.exposure": 1}), 0),
+        (json.dumps({"flagstore.exposure": 1}), 1),
     ],
 )
 def test_damaged_lines_are_counted(message: str, malformed: int) -> None:
@@ -200,6 +214,63 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 NAMES = st.sampled_from([*FIELDS, "k", "level"])
+HEAD = {name: FIELDS[name] for name in ("id", "s", "p", "v", "n")}
+AT = 1000 * HOUR
+REASON = {"kind": "FALLTHROUGH", "inExperiment": True}
+ENTRIES = {
+    ("launchdarkly", EXPOSURE): [[0, AT, 1], [0, AT, 10, "a", 1, 7, REASON, "parent"]],
+    ("launchdarkly", EVENT): [[0, AT, 1, "bought", 2.5, {"currency": "EUR"}]],
+    ("split", EXPOSURE): [[0, AT, "a", "on", "default rule", 7, None]],
+    ("split", EVENT): [[0, AT, "bought", "user", None, None]],
+}
+
+
+def events(provider: str, marker: str, entries: Any, contexts: Any = ({"key": "ada"},)) -> Any:
+    return {marker: 1, **HEAD, "p": provider, "c": list(contexts), "e": entries}
+
+
+def posts(found: EventLine) -> None:
+    """Make the post of a line, for whatever flags there are."""
+    source = Source("prod", found.provider, "https://x.example", Secret("k"))
+    for flag in (None, {"variations": [1], "samplingRatio": 3}, {"samplingRatio": "x"}):
+        api = providers.get(found.provider).usage()
+        assert api is not None
+        api.report(source, [found], Published(lambda _key, flag=flag: flag, {}))
+    last_uses([found])
+
+
+@pytest.mark.parametrize(("provider", "marker"), ENTRIES)
+def test_exposures_and_events(provider: str, marker: str) -> None:
+    """Found and kept as they were printed; entries of another shape are left out."""
+    entries = ENTRIES[provider, marker]
+    bad = [entries[0][:-1], [*entries[0], 1], [1, *entries[0][1:]], [0, -1, *entries[0][2:]], "x"]
+    bad += [[0, AT, *[{} for _ in entries[-1][2:-1]], 0]]
+    good = events(provider, marker, entries)
+    (found,), malformed = read(json.dumps(events(provider, marker, [*entries, *bad])))
+    assert (plain(found), malformed) == (good, 0)
+    assert isinstance(found, EventLine)
+    assert (found.first, found.last, found.total()) == (HOUR, HOUR, len(entries))
+    posts(found)
+    assert parse(events(provider, marker, bad)) is None
+    assert parse(events(provider, marker, entries, ["x"])) is None
+    assert parse(events("unleash", marker, entries)) is None
+    late = parse(events(provider, marker, [[0, 1, *entries[0][2:]]]), HOUR)
+    assert late is not None
+    assert late.first == HOUR - LATE_S
+
+
+@given(data=st.data())
+def test_no_made_up_event_does_harm(data: st.DataObject) -> None:
+    """What gets through can be posted."""
+    provider, marker = data.draw(st.sampled_from(sorted(ENTRIES)))
+    (*_, entry) = ENTRIES[provider, marker]
+    parts = [st.just(part) | VALUES for part in entry]
+    made = data.draw(st.lists(st.tuples(*parts).map(list) | VALUES, max_size=3))
+    contexts = data.draw(st.lists(st.dictionaries(st.text(), VALUES), min_size=1, max_size=2))
+    parsed = parse(events(provider, marker, [entry, *made], contexts), HOUR)
+    if isinstance(parsed, EventLine):
+        assert parse(json.loads(json.dumps(parsed.to_json())), HOUR) == parsed
+        posts(parsed)
 
 
 @given(fields=st.dictionaries(NAMES, VALUES), flags=st.dictionaries(st.text(), VALUES))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         WebhookConfig,
         WebhookRequest,
     )
-    from storesync.usage_lines import Line
+    from storesync.usage_lines import AnyLine
 
 _NOT_MODIFIED = 304
 _MAX_VERSION = 2**53
@@ -77,9 +77,11 @@ class UsageApi(ABC):
 
     @abstractmethod
     def report(
-        self, source: Source, lines: Sequence[Line], published: Published
+        self, source: Source, lines: Sequence[AnyLine], published: Published
     ) -> UsagePost | None:
         """Return the post for some lines; None if there is nothing to report.
+
+        A line of exposures or events comes alone.
 
         Raises:
             ConfigurationError: names what the source lacks.

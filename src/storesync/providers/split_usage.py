@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from flagstore.codec import dumps
 from storesync.providers import base
+from storesync.usage_lines import EXPOSURE, EventLine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from storesync.model import Source
-    from storesync.usage_lines import Line
+    from storesync.model import Json, Source
+    from storesync.usage_lines import AnyLine
 
 _HOSTS = {"sdk.split.io": "events.split.io"}
 _HEADERS = {"Content-Type": "application/json", "SplitSDKVersion": "flagstore-1"}
@@ -30,10 +31,15 @@ class SplitUsage(base.UsageApi):
     authorization = "Bearer {}"
 
     def report(
-        self, source: Source, lines: Sequence[Line], published: base.Published
+        self, source: Source, lines: Sequence[AnyLine], published: base.Published
     ) -> base.UsagePost | None:
-        """Return the counts; each hour has its own, by the last evaluation of a line."""
+        """Return the counts, by the hour of a line's last evaluation; or one line's events."""
         del published
+        first = lines[0]
+        if isinstance(first, EventLine):
+            return (
+                _impressions(source, first) if first.marker == EXPOSURE else _events(source, first)
+            )
         counts: Counter[tuple[str, int]] = Counter()
         for line in lines:
             for flag, cells in line.flags.items():
@@ -42,5 +48,29 @@ class SplitUsage(base.UsageApi):
         if not counts:
             return None
         entries = [{"f": flag, "m": hour, "rc": count} for (flag, hour), count in counts.items()]
-        url = base.usage_endpoint(source, _HOSTS, "/testImpressions/count")
-        return base.UsagePost(url, _HEADERS, dumps({"pf": entries}).encode())
+        return _post(source, "/testImpressions/count", {"pf": entries})
+
+
+def _post(source: Source, path: str, body: Json, **headers: str) -> base.UsagePost:
+    url = base.usage_endpoint(source, _HOSTS, path)
+    return base.UsagePost(url, {**_HEADERS, **headers}, dumps(body).encode())
+
+
+def _impressions(source: Source, line: EventLine) -> base.UsagePost:
+    flags: dict[str, list[Json]] = {}
+    for place, at, flag, treatment, label, change, previous in line.entries:
+        keys = line.contexts[place]
+        impression = {"k": keys.get("key"), "t": treatment, "m": at, "c": change, "r": label}
+        impression["b"] = keys.get("bucketingKey")
+        flags.setdefault(flag, []).append(impression | {"pt": previous})
+    body = [{"f": flag, "i": impressions} for flag, impressions in flags.items()]
+    return _post(source, "/testImpressions/bulk", body, SplitSDKImpressionsMode="OPTIMIZED")
+
+
+def _events(source: Source, line: EventLine) -> base.UsagePost:
+    events = []
+    for place, at, name, traffic, value, data in line.entries:
+        event = {"key": line.contexts[place].get("key"), "trafficTypeName": traffic}
+        event |= {"eventTypeId": name, "value": value, "timestamp": at, "properties": data}
+        events.append(event)
+    return _post(source, "/events/bulk", events)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from storesync.model import Json, Source
-    from storesync.usage_lines import Cell, Line
+    from storesync.usage_lines import AnyLine, Cell
 
 _PATH = "/api/client/metrics/bulk"
 _HEADERS = {"Content-Type": "application/json"}
@@ -42,7 +42,7 @@ class UnleashUsage(base.UsageApi):
     announces = True
 
     def report(
-        self, source: Source, lines: Sequence[Line], published: base.Published
+        self, source: Source, lines: Sequence[AnyLine], published: base.Published
     ) -> base.UsagePost | None:
         """Return the metrics. Each hour has rows of its own, by the last evaluation of a line."""
         environment = _environment(source, published.meta)
