@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
+from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -14,11 +18,13 @@ import pytest
 import trustme
 
 from flagstore import Client
-from local.stand_in import StandIn
+from local.lambda_rie import RuntimeEmulator
+from local.stand_in import REPOSITORY, StandIn
 from simulators.aws import create_table
 from simulators.deployment import Context
 from simulators.usage import delivery, line
 from storesync import sync, usage
+from storesync.usage_lines import MARKER
 
 from . import unleash_server
 from .deployments import needs_stand_in, wait_for
@@ -26,6 +32,7 @@ from .unleash_server import UnleashServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     type Counts = Counter[tuple[str, str, str, str]]
 
@@ -37,6 +44,30 @@ KNOWN_AFTER_S = 11
 ADDS_UP_AFTER_S = 6
 """It adds up what it got every 5 s: nothing more may come."""
 HOUR_S = 3600
+APP = "functions"
+EACH = 200
+"""Evaluations in each of 50 execution environments."""
+UNPRINTED = 7
+"""Evaluations that a killed environment has not printed."""
+HANDLER = """\
+import os, time
+import flagstore
+
+flags = flagstore.client("prod")
+
+def evaluate(count):
+    for number in range(count):
+        flags.enabled(f"flag-{number % 8}", {"userId": "canary"})
+
+def handler(event, context):
+    evaluate(event["evaluations"])
+    if event["end"] == "killed":
+        flags.flush()
+        evaluate(event["unprinted"])
+        os.kill(os.getpid(), 9)
+    if event["end"] == "timed out":
+        time.sleep(9)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +178,43 @@ def test_the_server_shows_what_was_evaluated(server: UnleashServer) -> None:
     assert shown(server) == expected
     apps = {f"app-{number}" for number in range(50)}
     wait_for(lambda: server.applications() >= apps, "applications", within_s=30)
+
+
+def run(folder: Path, end: str) -> list[str]:
+    """Run an execution environment of a function until it ends; return its log."""
+    names = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "ENDPOINT_URL")
+    environment = {
+        **{f"AWS_{name}": os.environ[f"AWS_{name}"] for name in names},
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
+        "FLAGSTORE_APP_NAME": APP,
+        "FLAGSTORE_TABLE": os.environ["FLAGSTORE_TABLE"],
+        "FLAGSTORE_USAGE": "counts",
+    }
+    with RuntimeEmulator(folder, "app.handler", environment, timeout_s=2) as function:
+        error = function.invoke({"evaluations": EACH, "end": end, "unprinted": UNPRINTED}).error
+        assert (error is None) == (end == "idle")
+    assert "canary" not in function.log()
+    return function.log().splitlines()
+
+
+@pytest.mark.usefixtures("readers")
+def test_functions_are_counted_however_they_end(server: UnleashServer, tmp_path: Path) -> None:
+    """10,000 evaluations in 50 environments, idle, timed out or killed; each line comes twice."""
+    (tmp_path / "flagstore").symlink_to(REPOSITORY / "src" / "flagstore")
+    (tmp_path / "app.py").write_text(HANDLER)
+    ends = ["idle"] * 30 + ["timed out"] * 10 + ["killed"] * 10
+    server.switch("flag-0", "on")
+    with ThreadPoolExecutor(2) as pool:
+        logs = list(pool.map(partial(run, tmp_path), ends))
+    lines = [line for log in logs for line in log if MARKER in line] * 2
+    random.Random(3).shuffle(lines)
+    for some in batched(lines, 17, strict=False):
+        usage.handler(delivery(*some, at=time.time()), Context())
+
+    def counted() -> int:
+        rows = [row for flag in FLAGS for row in server.metrics(flag) if row["appName"] == APP]
+        return sum(row["yes"] + row["no"] for row in rows)
+
+    wait_for(lambda: counted() >= EACH * len(ends), "all counts", within_s=30)
+    time.sleep(ADDS_UP_AFTER_S)
+    assert counted() == EACH * len(ends) == 10_000
