@@ -112,6 +112,51 @@ def test_launchdarkly(counted: Callable[..., Counts]) -> None:
     assert sum(each.total() for each in found.values()) > 40 * len(flags)
 
 
+def test_launchdarkly_summary(capfd: pytest.CaptureFixture[str]) -> None:
+    """What UsageFunction posts equals the SDK's event, but for callers' defaults and times."""
+    contexts = sets.contexts("launchdarkly", 20)
+    with LaunchDarklySimulator(*sets.launchdarkly()) as server, Recorder() as recorder:
+        document = json.loads(server.document())
+        flags = [*document["flags"], "never-there"]
+        task = {"document": document, "flags": flags, "contexts": contexts}
+        processes.python("launchdarkly", usage=recorder.url, **task)
+        client = client_of(server, "launchdarkly", "counts")
+        for context in contexts:
+            for key in flags:
+                client.detail(key, context)
+        client.flush()
+        snapshot = client.snapshot()
+        api = providers.get("launchdarkly").usage()
+        assert api is not None
+        found = []
+        for printed in capfd.readouterr().out.splitlines():
+            line = parse(json.loads(printed))
+            assert line is not None
+            of_flags = Published(partial(_flag, snapshot), {})
+            post = api.report(source_of(server, "launchdarkly"), [line], of_flags)
+            assert post is not None
+            found += json.loads(gzip.decompress(post.body))
+        theirs = [event for post in recorder.posts("/bulk") for event in post]
+    theirs = [event for event in theirs if event["kind"] == "summary"]
+    assert {frozenset(event) for event in found} == {frozenset(event) for event in theirs}
+    assert _summed(found) == _summed(theirs)
+
+
+def _summed(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return flag → its kinds of contexts, and its counters with the sums of their counts."""
+    kinds: set[str] = set()
+    counters: dict[str, Counter[str]] = {}
+    for event in events:
+        for key, flag in event["features"].items():
+            kinds |= set(flag["contextKinds"])
+            for each in flag["counters"]:
+                left_out = {"count"} if "variation" in each else {"count", "value"}
+                rest = {name: value for name, value in each.items() if name not in left_out}
+                text = json.dumps(rest, sort_keys=True)
+                counters.setdefault(key, Counter())[text] += each["count"]
+    return {"kinds": kinds, "counters": counters}
+
+
 def test_split(counted: Callable[..., Counts]) -> None:
     """Evaluations per flag, as its SDK posts them in the mode without impressions."""
     contexts = sets.contexts("split", 40)
