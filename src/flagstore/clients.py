@@ -257,7 +257,7 @@ class Client(Flags):
                 error = TOO_OLD
             else:
                 conversion = CONVERSIONS.get(snapshot.snapshot_record.provider, PLAIN)
-                engine, count = self._engine(snapshot)
+                _, engine, count = self._engine(snapshot)
                 keys, error = snapshot.keys, UNSUPPORTED
                 if count is not None:
                     now, usage = self._clock(), self._usage
@@ -277,10 +277,10 @@ class Client(Flags):
             stale=self._cache.stale,
         )
 
-    def _engine(self, snapshot: Snapshot) -> tuple[Engine | None, Count | None]:
-        """Return the engine of a flag set, and what counts its evaluations, cached.
+    def _engine(self, snapshot: Snapshot) -> tuple[Snapshot, Engine | None, Count | None]:
+        """Return a flag set with its engine and what counts its evaluations, cached.
 
-        Two threads may both create it.
+        Two threads may both create them.
         """
         made = self._made
         if made is None or made[0] is not snapshot:
@@ -290,7 +290,7 @@ class Client(Flags):
                 record = snapshot.snapshot_record
                 count = self._usage.counting(record.provider, record.token, engine, items)
             made = self._made = (snapshot, engine, count)
-        return made[1:]
+        return made
 
     def _open_engine(self, snapshot: Snapshot, items: _Items) -> Engine | None:
         context = items.meta.get("context")

@@ -173,8 +173,8 @@ class ContextFlags:
         observers = self._state.observers
         if observers is not None:
             count, on_evaluation = observers
-            if count is not None:
-                self._count(count, key, evaluation, "enabled")
+            if count is not None and self._refused is None and evaluation[2] is not OVERRIDE:
+                count(key, evaluation, self._context, "enabled", self._given)
             if on_evaluation is not None:
                 detail = self._detail(key, evaluation, on, error, on=on)
                 on_evaluation(detail, self._context_key())
@@ -247,8 +247,7 @@ class ContextFlags:
 
     def _count(self, count: "Count", key: str, evaluation: Evaluation, method: str) -> None:
         """Count an evaluation, unless the context is invalid or the flag is overridden."""
-        is_counted = self._refused is None and evaluation.reason is not OVERRIDE
-        if is_counted and isinstance(key, str):
+        if self._refused is None and evaluation.reason is not OVERRIDE:
             count(key, evaluation, self._context, method, self._given)
 
     def _detail(
