@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flagstore.stores.dynamodb import LeanTransport
 
 SERVER, BROWSER = "server", "browser"
-"""Kinds of keys: one may read rules, the other only what they evaluate to."""
+"""Kinds of keys: a server's may read rules, a browser's only results."""
 LISTS = ("secrets", "origins", "flags")
 FIELDS = ("source", "kind", *LISTS, "store_url")
 MIN_SECRET = 16
@@ -49,9 +49,9 @@ class ClientKey(NamedTuple):
     origins: tuple[str, ...] = ()
     """Origins whose pages may use a browser key; ``*`` for any."""
     flags: tuple[str, ...] = ()
-    """Flags that a browser key may see. A name that ends in ``*`` stands for all that begin so."""
+    """Flags that a browser key may see. A trailing ``*`` matches any ending."""
     store_url: str = ""
-    """URL of the reader's user of a Redis; empty for the table."""
+    """Redis URL for readers; empty for the table."""
 
     def __repr__(self) -> str:
         return f"ClientKey({self.name})"
@@ -88,7 +88,7 @@ def parse(name: str, text: str) -> ClientKey:
     except ConfigurationError as error:
         problems.append(f'"source": {error}')
     if not secrets or min(map(len, secrets)) < MIN_SECRET:
-        problems.append(f'"secrets" must hold one or more, each of {MIN_SECRET} characters or more')
+        problems.append(f'"secrets" must be one or more, each of at least {MIN_SECRET} characters')
     if kind not in (SERVER, BROWSER):
         problems.append(f'"kind" must be "{SERVER}" or "{BROWSER}"')
     elif (bool(origins), bool(flags)) != (kind == BROWSER,) * 2:
@@ -121,7 +121,7 @@ def _digest(secret: str) -> bytes:
 
 
 class ClientKeys:
-    """The keys of all clients, read from SSM at most once a minute. Not for two threads at once."""
+    """The keys of all clients, read from SSM at most once a minute. Not thread-safe."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class ClientKeys:
         log: Callable[[str], object],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Keep what is needed to read them; nothing is read yet.
+        """Create it; nothing is read yet.
 
         Args:
             read: returns the parameters by client name, by a deadline in ``time.monotonic()``
@@ -144,7 +144,7 @@ class ClientKeys:
         self._next_read = float("-inf")
 
     def find(self, secret: str) -> ClientKey | None:
-        """Return the key with this secret; its comparison takes the same time for every secret.
+        """Return the key with this secret, or None; every comparison takes constant time.
 
         Raises:
             StoreUnavailableError: if the keys have never been read.

@@ -40,7 +40,7 @@ HEADER_NAMES = r"[A-Za-z0-9_, -]{1,1000}"
 
 
 class App:
-    """Answers requests, one at a time, as Lambda sends them."""
+    """Responds to requests, one at a time, as Lambda sends them."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class App:
         Args:
             keys: the client keys.
             client: returns the client of the source that a key is for.
-            log: called with each problem that an operator has to know of.
+            log: called with each problem that an operator should see.
             print_usage: called with an SDK's report, the flag set, and whether the client may know
                 of a flag; None: reports are not kept.
         """
@@ -136,7 +136,7 @@ class App:
         return cacheable(unleash.toggles(flags, views))
 
     def registration(self, key: ClientKey, request: Request) -> Response:
-        """Accept what an SDK reports about itself; it is not kept."""
+        """Accept an SDK's registration, and discard it."""
         _checked(request, unleash.check_registration)
         return _accepted(key)
 
@@ -173,9 +173,9 @@ class App:
         return key
 
     def _cors(self, request: Request) -> dict[str, str]:
-        """Return the headers with which pages of another origin may ask, and read the response.
+        """Return the headers that permit pages of another origin to read the response.
 
-        A preflight names no key, so it suffices that any key is for its origin.
+        A preflight names no key, so it is accepted if any key allows its origin.
         """
         method, _, path = request.route.partition(" ")
         if f"OPTIONS {path}" not in PREFLIGHTS:
@@ -214,12 +214,12 @@ class Memory:
     """Results made from flag sets, each for as long as its set is the current one."""
 
     def __init__(self, most: int) -> None:
-        """Keep at most that many: those that were used last."""
+        """Keep at most that many results, those last used."""
         self._most = most
         self._made: dict[Hashable, tuple[Snapshot, Any]] = {}
 
     def get(self, name: Hashable, snapshot: Snapshot, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it makes
-        """Return the result of that name, after making it if it is of another set."""
+        """Return the result of that name, made again if the flag set is another."""
         found = self._made.pop(name, None)
         if found is None or found[0] is not snapshot:
             found = snapshot, make()

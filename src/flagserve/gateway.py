@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 MAX_BODY = 262_144
-"""Characters, as it comes: often in base64. Unleash's server takes 100 KB."""
+"""Characters as received, often base64. Unleash's server takes 100 KB."""
 MIN_GZIP = 1_024
 """Bytes. API Gateway compresses nothing, and smaller bodies are not worth it."""
 
@@ -82,11 +82,11 @@ class Response(NamedTuple):
     """JSON in UTF-8."""
     etag: str = ""
     zipped: bytes = b""
-    """The body, compressed by gzip; if it is empty, that is done when it is needed."""
+    """The body, compressed by gzip; if empty, it is compressed when needed."""
 
 
 def cacheable(text: str) -> Response:
-    """Return a response that a client can keep, and ask whether it is still the current one."""
+    """Return a response with an ETag, for conditional requests."""
     body = text.encode()
     return Response(200, body, f'"{sha256(body).hexdigest()[:32]}"')
 
@@ -97,14 +97,14 @@ def gzipped(body: bytes) -> bytes:
 
 
 def refusal(status: int, message: str) -> Response:
-    """Return a response with a message, as Unleash's server words them."""
+    """Return a response with a message, in the form of Unleash's server."""
     return Response(status, json.dumps({"message": message}).encode())
 
 
 def to_event(
     response: Response, request: Request, more: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return the event of a response: 304 if the client has it, compressed if it can read that.
+    """Return the event of a response: 304 if the client has it, gzip if the client accepts it.
 
     *more* are further headers.
     """

@@ -1,4 +1,4 @@
-"""What ServeFunction runs on: SSM, the stores of its sources, its log."""
+"""Connects ServeFunction to SSM, the stores of its sources, and its log."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from flagstore.snapshot import Snapshot
 
 TTL_S = 10.0
-"""Between two checks for a change. Short, since SDKs wait for an interval of their own, too."""
+"""Minimum seconds between freshness checks. Short, since SDKs poll at intervals, too."""
 REDIS_CA_FILE = f"{os.path.dirname(os.path.dirname(__file__))}/redis-ca.pem"  # noqa: PTH120 - pathlib is slow to import
-"""Authorities of one's own for Redis, packed with the code (docs/redis.md)."""
+"""Private certificate authorities for Redis, packaged with the code (docs/redis.md)."""
 
 
 def open_app(environ: Mapping[str, str]) -> App:
@@ -71,7 +71,7 @@ def _redis(url: str) -> Any:  # noqa: ANN401 - its type is not imported otherwis
 
 
 def print_usage(report: dict[str, Any], snapshot: Snapshot, sees: Callable[[str], bool]) -> None:
-    """Print a client's usage, each line by one call, so that nothing gets between."""
+    """Print a client's usage, each line in one call, so that lines do not mix."""
     for line in usage.lines(report, snapshot, sees, int(time.time()), _line_id):
         os.write(1, line)
 

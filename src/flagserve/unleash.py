@@ -23,8 +23,8 @@ SPEC_WITH_SEGMENTS = (4, 2, 0)
 """SDKs that announce this version of the client specification, or a later one, read segments.
 Others get a segment's constraints in each strategy that uses it."""
 CONTEXT_FIELDS = ("userId", "sessionId", "appName", "remoteAddress")
-"""What a frontend may name beside its properties. Its environment counts for nothing: the engine
-takes that of the flags."""
+"""A frontend's context has these besides properties. Its environment is ignored: the engine takes
+that of the flags."""
 NO_VARIANT = '{"name":"disabled","enabled":false,"feature_enabled":true,"featureEnabled":true}'
 """Both spellings, as from the server."""
 _PROPERTY = re.compile(r"properties\[(.+)\]")
@@ -89,7 +89,7 @@ def _inlined(text: str, constraints: Mapping[Any, list[Any]]) -> str:
 
 
 def query_context(parameters: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return what a frontend sends with ``GET``: ``userId=ada&properties[plan]=pro``."""
+    """Return a context that a frontend sends by ``GET``: ``userId=ada&properties[plan]=pro``."""
     given: dict[str, Any] = {}
     properties: dict[str, str] = {}
     for name, value in parameters:
@@ -102,7 +102,7 @@ def query_context(parameters: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 
 def body_context(body: bytes) -> dict[str, Any]:
-    """Return what a frontend sends with ``POST``: ``{"context": {"userId": "ada"}}``.
+    """Return the context that a frontend sends by ``POST``: ``{"context": {"userId": "ada"}}``.
 
     Raises:
         ValueError: if it is not JSON, or the context is not an object.
@@ -181,7 +181,7 @@ def view(snapshot: "Snapshot", sees: Callable[[str], bool]) -> list[View]:
 def toggles(flags: "ContextFlags", views: Iterable[View]) -> str:
     """Return the response to a frontend's SDK (``/api/frontend``), as JSON.
 
-    Those flags that are on are in it, with no more than what they evaluate to.
+    It has only the flags that are on, and only their results.
     """
     found = []
     for name, before, after in views:
@@ -201,7 +201,7 @@ def _variant(name: str | int | None, payload: dict[str, str] | None) -> str:
 
 
 def check_registration(body: bytes) -> dict[str, Any]:
-    """Check what an SDK reports about itself, and return it.
+    """Check an SDK's registration, and return it.
 
     Raises:
         ValueError: if it is not a JSON object that names its application.
@@ -213,7 +213,7 @@ def check_registration(body: bytes) -> dict[str, Any]:
 
 
 def check_metrics(body: bytes) -> dict[str, Any]:
-    """Check how often an SDK reports that flags were on and off, and return its report.
+    """Check an SDK's counts of evaluations, and return its report.
 
     Raises:
         ValueError: if it is not a JSON object with an application and counts by flag.

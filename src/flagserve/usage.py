@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from flagstore.snapshot import Snapshot
 
 MAX_LINE = 4_000
-"""Bytes, with the newline: more could be mixed with what others print."""
+"""Bytes, with the newline: longer lines could be mixed with other output."""
 MAX_LINES = 16
-"""Per request. Whoever has a browser's key can send anything."""
+"""Per request. Anyone with a browser's key can send anything."""
 MAX_COUNT = 10**9
 MAX_APP_CHARS = 64
 NO_VARIANT = "disabled"
@@ -75,7 +75,7 @@ def _cells(counts: Mapping[str, Any]) -> list[list[Any]]:
     variants = given.items() if isinstance(given, dict) else ()
     cells: list[list[Any]] = []
     for name, count in variants:
-        # Only that without a name is also given for a flag that is off.
+        # A flag that is off has only this variant.
         for enabled in (0, 1) if name == NO_VARIANT else (1,):
             taken = min(_whole(count), left[enabled])
             left[enabled] -= taken

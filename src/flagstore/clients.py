@@ -185,7 +185,7 @@ class Client(Flags):
             log("an event was not recorded: %s", type(error).__name__)
 
     def flush(self) -> None:
-        """Print what has been counted (``usage``); without, do nothing."""
+        """Print what has been counted, if ``usage`` is on."""
         if self._usage is not None:
             self._usage.flush()
 
@@ -278,7 +278,7 @@ class Client(Flags):
         )
 
     def _engine(self, snapshot: Snapshot) -> tuple[Snapshot, Engine | None, Count | None]:
-        """Return a flag set with its engine and what counts its evaluations, cached.
+        """Return a flag set with its engine and the function that counts, cached.
 
         Two threads may both create them.
         """

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 EXPOSURE, EVENT = "flagstore.exposure", "flagstore.event"
 INDEX, FEATURE, DEBUG, REASON = 1, 2, 4, 8
-"""What LaunchDarkly gets for an entry, added up: which events, and whether with the reason."""
+"""Bits of an entry: the events that LaunchDarkly gets, and whether they have the reason."""
 ROOM = 3_500
 """Bytes of entries and contexts per line, which leaves room for the head."""
 SEEN_CONTEXTS, SEEN_S = 1_000, 300.0
-"""LaunchDarkly's SDK: how many contexts it remembers to have sent, and for how long."""
+"""LaunchDarkly's SDK: how many sent contexts it remembers, and for how long."""
 SEEN_IMPRESSIONS = 10_000
 HOUR_MS = 3_600_000
 TRAFFIC_TYPE = "user"
@@ -57,7 +57,7 @@ class Recorder:
         return int(self._clock() * 1000)
 
     def is_new(self, context: tuple[Any, ...], now_ms: int) -> bool:
-        """Return whether a context has not been seen lately, and note it."""
+        """Return whether a context has not been seen recently, and record it."""
         if now_ms - self._seen_since >= SEEN_S * 1000:
             self._seen, self._seen_since = {}, now_ms
         if context in self._seen:
@@ -68,7 +68,7 @@ class Recorder:
         return True
 
     def swap(self, impression: tuple[Any, ...], now_ms: int) -> int | None:
-        """Return when an impression was made before, and note that it is made now."""
+        """Return the time of the same impression before, or None, and record this one."""
         before = self._impressions.pop(impression, None)
         self._impressions[impression] = now_ms
         while len(self._impressions) > SEEN_IMPRESSIONS:

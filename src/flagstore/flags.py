@@ -220,7 +220,7 @@ class ContextFlags:
         return self._evaluate(key)[0]
 
     def all(self) -> dict[str, Detail]:
-        """Return the detail of every flag by key, sorted. Observers are not told."""
+        """Return the detail of every flag by key, sorted. Observers are not called."""
         state = self._state
         keys = {*state.keys(), *state.overrides} if state.engine else state.overrides
         return {key: self._resolve(key, None) for key in sorted(keys, key=str)}
@@ -298,13 +298,13 @@ class Flags:
     def track(
         self, event: str, context: Context = None, *, value: float | None = None, data: Json = None
     ) -> None:
-        """Record an event for the provider's experiments, if these flags do (``usage="events"``).
+        """Record an event for the provider's experiments, if ``usage`` is ``events``.
 
         Split: of the traffic type in the context's ``trafficType``, by default ``user``.
         """
 
     def flush(self) -> None:
-        """Print what has been counted for the provider, if these flags count (``usage``)."""
+        """Print what has been counted for the provider, if ``usage`` is on."""
 
     def reporting(self, handler: Handler) -> Handler:
         """Decorate a function's handler, so that counts are printed where no SIGTERM is sent.

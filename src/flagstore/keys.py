@@ -148,7 +148,7 @@ def usage_namespace(source: str) -> str:
 
 
 def usage_claim_key(source: str, name: str) -> Key:
-    """Return the key of the record that says that a usage line has been taken."""
+    """Return the key of the record of a claimed usage line."""
     return Key(f"{source}:$usage_claims", name)
 
 

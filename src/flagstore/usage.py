@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flagstore.exposures import LaunchDarklyRecorder, Recorder
 
     Context = Any
-    """An engine's own."""
+    """An engine's context."""
     Count = Callable[[str, Evaluation, Context, str, Any], None]
     """Counts one evaluation: key, result, context, whether the caller asked for its ``value`` or
     whether it is ``enabled``, and the context as it was given."""
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LINE_BYTES = 4_000
 """Maximum size of a line. Pipes write up to 4,096 bytes at once; longer lines get mixed."""
 INTERVAL_S = 60.0
-"""How long counts are kept while the function is active."""
+"""Seconds for which counts are kept while the function is active."""
 MAX_CELLS = 400
 """Counts are printed once this many different results are waiting."""
 MAX_UNKNOWN, UNKNOWN_CHARS = 50, 128
@@ -48,7 +48,7 @@ SOON_LINES = 3
 
 
 class UsageCounter:
-    """Counts one source's evaluations in this process. Thread-safe, but for a rare lost count."""
+    """Counts one source's evaluations in this process. Thread-safe; a count is rarely lost."""
 
     def __init__(
         self, source: str, app_name: str, clock: Callable[[], float], *, events: bool = False
@@ -91,9 +91,9 @@ class UsageCounter:
             self._recorder.reset()
 
     def tick(self, now: float) -> None:
-        """Print what has been counted, if it is due, and note that an evaluation begins.
+        """Print what has been counted, if it is due, and record that an evaluation begins.
 
-        Until ``due``, setting ``last`` does.
+        Before ``due``, setting ``last`` is enough.
         """
         if now >= self.due:
             self.flush()
@@ -101,7 +101,7 @@ class UsageCounter:
         self.last = now
 
     def flush_if_due(self) -> None:
-        """Print the counts, if their time has come."""
+        """Print the counts, if they are due."""
         if self._clock() >= self.due:
             self.flush()
 
@@ -180,7 +180,7 @@ class UsageCounter:
         return count
 
     def track(self, name: str, context: Context, given: Context, value: Any, data: Any) -> None:  # noqa: ANN401 - the caller's
-        """Record an event for the provider's experiments, if it takes any."""
+        """Record an event for the provider's experiments, if it has any."""
         if self._track is not None:
             self._track(name, context, given, value, data)
 
@@ -416,7 +416,7 @@ def _register(api: str) -> Any:  # noqa: ANN401 - a socket
     while b"\r\n\r\n" not in response:
         data = connection.recv(4_096)
         if not data:
-            raise OSError("registration was not answered")
+            raise OSError("no response to the registration")
         response += data
     _, _, rest = response.lower().partition(b"lambda-extension-identifier:")
     name = rest.partition(b"\r\n")[0].strip().decode()
@@ -425,7 +425,7 @@ def _register(api: str) -> Any:  # noqa: ANN401 - a socket
 
 
 def reporting(handler: Handler, counter: UsageCounter) -> Handler:
-    """Return the handler, printing the counts after its first calls, and then once a minute."""
+    """Wrap a handler, to print the counts after its first calls, and then once a minute."""
 
     def reported(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - the handler's
         try:

@@ -475,8 +475,8 @@ def _check_rows_prefix(source: Source, public: _Fields) -> None:
         public.problem('"rows_prefix" may have up to 64 letters, digits and any of _ . : { } -')
     elif (source.provider, source.store, prefix) == ("launchdarkly", "redis", ""):
         public.problem(
-            '"rows_prefix" is empty, for which LaunchDarkly\'s SDKs use "launchdarkly" in Redis: '
-            "set it to that"
+            '"rows_prefix" is empty, which LaunchDarkly\'s SDKs replace with "launchdarkly" in '
+            "Redis: set it to that"
         )
 
 

@@ -44,7 +44,7 @@ def drain(source: Source, store: OpenStore, http: HttpClient, deadline: Deadline
     run = Drain(source, store.queues(source.name, QUEUES), http, deadline)
     try:
         if not run.run():
-            log.info("another run drains", source=source.name)
+            log.info("another run holds the lease", source=source.name)
             return
     except Exception as error:  # noqa: BLE001 - never fails the sync
         if not isinstance(error, StoreSyncError):
@@ -53,7 +53,7 @@ def drain(source: Source, store: OpenStore, http: HttpClient, deadline: Deadline
     if run.error:
         log.error("drain failed", source=source.name, problem=str(run.error))
     if run.dropped:
-        problem = "dropped entries that Split refuses, that are malformed, or beyond the limit"
+        problem = "dropped entries that Split refuses, are malformed or exceed the limit"
         log.error(problem, source=source.name, dropped=run.dropped)
     log.info("drained", source=source.name, posted=run.posted)
     values = {"Drained": run.posted.total(), "DrainDropped": run.dropped.total()}

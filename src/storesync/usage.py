@@ -10,7 +10,7 @@ A line may come several times, so each is claimed in the table before it is repo
 itself recognizes what it has received before. What may or may not have been counted is not sent
 again, except to LaunchDarkly: a gap is better than a wrong number.
 
-It logs no part of a line. A function that is subscribed to its own log would never stop.
+It logs no part of a line: if it were subscribed to its own log, it would never stop.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ class Collector:
     def queue(self, records: Sequence[Json], seconds: float) -> list[str]:
         """Report the lines of messages; return the ids of those that failed.
 
-        What is left of a message is put on the queue again: a provider remembers for a while only
-        what it has received.
+        What is left of a message is queued as a new one, so that lines that were reported
+        are not sent again.
         """
         run = self._run(seconds)
         failed = []
@@ -172,7 +172,7 @@ class Collector:
             self._records.record_use(name, seen)
             return self._report(run, source, lines, published)
         except UnknownSourceError:
-            # Whoever can write to the log can write any name, which must not become a metric.
+            # Anyone who can write to the log can write any name, which must not become a metric.
             log.warning("dropped usage of unknown sources", lines=len(lines))
             emit("", {"UsageUnknown": len(lines)})
             return []
@@ -285,7 +285,7 @@ def _message(text: str) -> list[AnyLine]:
             return _delivered(body["requestPayload"]["awslogs"])
         return [line for line in map(parse, body["lines"]) if line]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BadRequestError("the message holds no usage: it becomes a dead letter") from error
+        raise BadRequestError("the message contains no usage: it becomes a dead letter") from error
 
 
 def _config(*, attempts: int = 3) -> Config:
@@ -316,7 +316,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Json:
     if isinstance(event.get("Records"), list):
         failed = collector().queue(event["Records"], seconds)
         return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
-    raise BadRequestError("this event is neither a delivery of CloudWatch Logs nor a queue's")
+    raise BadRequestError("this event is neither a delivery of CloudWatch Logs nor from the queue")
 
 
 initialize(lambda: collector().init_jobs())

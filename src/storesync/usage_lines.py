@@ -59,7 +59,7 @@ class Cell(NamedTuple):
     ============  ============================  ===============================
     launchdarkly  variation, or None            version; None: an unknown flag
     split         treatment                     change number, or None
-    unleash       1 or 0: enabled               variant; None: it was not asked
+    unleash       1 or 0: enabled               variant; None: not requested
     appconfig     1 or 0: enabled               variant, or None
     ============  ============================  ===============================
     """
@@ -98,7 +98,7 @@ class Line(NamedTuple):
 
 
 class EventLine(NamedTuple):
-    """One line of exposures or tracked events, checked: their providers' files say what they hold.
+    """One line of exposures or tracked events, checked: the provider's file describes the entries.
 
     Only functions that have opted in print them, since they hold keys of contexts.
     """
@@ -193,7 +193,7 @@ def _candidates(message: str, depth: int = 2) -> Iterator[Json]:
     if starts:
         yield from (_decoded(message[start : start + MAX_LINE]) for start in starts)
         return
-    # A logger has put it into an object of its own: its fields, or as a string.
+    # A logger has wrapped it in another object, as fields or as a string.
     for brace in islice(re.finditer("{", message), MAX_PER_MESSAGE):
         whole = _decoded(message[brace.start() :])
         if isinstance(whole, dict):

@@ -168,7 +168,7 @@ class Use(NamedTuple):
         return Use(self.first, times)
 
     def is_news_to(self, old: Use) -> bool:
-        """Return whether it is so much later than another that it is worth a write."""
+        """Return whether it is so much later than *old* that it is worth a write."""
         return any(
             at - old.variants.get(variant, -WRITTEN_S) >= WRITTEN_S
             for variant, at in self.variants.items()

@@ -36,7 +36,7 @@ _IN_DOUBT = {408, 504}
 
 
 class RefusedError(ProviderError):
-    """The provider refuses all usage of this source, until a person acts."""
+    """The provider refuses all usage of this source, until an operator acts."""
 
 
 class LostError(ProviderError):
@@ -136,7 +136,7 @@ class Reporter:
 
     def _to_error(self, response: HttpResponse, *, is_last: bool) -> ProviderError:
         name, status, repeatable = self.source.name, response.status, self.api.repeatable
-        problem = f"the provider of source {name!r} responded with {status} to its usage"
+        problem = f"the provider of source {name!r} responded with {status} to usage"
         if status == _TOO_LARGE:
             return TooLargeError(problem)
         # LaunchDarkly's SDKs send a payload once more after a 400.

@@ -364,7 +364,7 @@ NO_PROVIDER = "\"provider\": no provider '': use one of appconfig, launchdarkly,
         (
             {**LAUNCHDARKLY, "store": "redis", "rows_prefix": ""},
             {**CREDENTIALS, "store_url": REDIS},
-            ['S "rows_prefix" is empty, for which LaunchDarkly\'s SDKs use "launchdarkly"'],
+            ['S "rows_prefix" is empty, which LaunchDarkly\'s SDKs replace with "launchdarkly"'],
         ),
         *(
             (

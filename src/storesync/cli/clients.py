@@ -28,7 +28,7 @@ KIND = "clients"
 SERVED = "unleash"
 """The provider whose API ServeFunction speaks."""
 AT_MOST = "within a minute"
-"""How soon ServeFunction notices a change of its clients."""
+"""How soon ServeFunction sees a change of its clients."""
 STEPS = {
     SERVER: ("in the Unleash SDK of the service:", "", "API token (the header Authorization)"),
     BROWSER: ("in the Unleash SDK of the page:", "/frontend", "clientKey"),
@@ -74,12 +74,12 @@ def check_source_of(operator: Operator, key: ClientKey) -> None:
 
 @command(client, "add")
 @client_argument
-@click.option("--source", metavar="SOURCE", help="Whose flags it gets.")
-@click.option("--kind", type=click.Choice((SERVER, BROWSER)), help="Who keeps the key.")
-@click.option("--origin", "origins", help="Origin of pages that may use it; * is any.", **_MANY)
-@click.option("--flag", "flags", help="Flag that it may see; a trailing * is any end.", **_MANY)
+@click.option("--source", metavar="SOURCE", help="Source of its flags.")
+@click.option("--kind", type=click.Choice((SERVER, BROWSER)), help="Where the key is kept.")
+@click.option("--origin", "origins", help="Origin of pages that may use it; * for any.", **_MANY)
+@click.option("--flag", "flags", help="Flag that it may see; *: any ending.", **_MANY)
 @click.option("--secret-file", "given", help="File with its secret; - is stdin.", **SECRET)
-@click.option("--store-url-file", "store_url", help="File with its URL of Redis.", **SECRET)
+@click.option("--store-url-file", "store_url", help="File with the Redis URL of readers.", **SECRET)
 @click.option("--new-secret", is_flag=True, help="Rotate its secret.")
 @click.option("--replace", is_flag=True, help="Change an existing client.")
 def add(
@@ -91,13 +91,12 @@ def add(
     replace: bool,
     **settings: Any,  # noqa: ANN401 - further fields of the parameter
 ) -> None:
-    """Let a client fetch flags from ServeFunction.
+    """Allow a client to fetch flags from ServeFunction.
 
     A server key gets all flags of a source, with their rules. A browser key gets the values of the
     flags it names, for pages of the origins it names; everyone who opens the page can read it.
-    Generates a secret, which is printed only now, unless --secret-file has one, such as the
-    Unleash token that an application uses already. With --replace, options that are left out stay
-    as they are.
+    Generates a secret and prints it once, unless --secret-file has one, such as the Unleash token
+    that an application already uses. With --replace, options that are left out stay as they are.
     """
     texts = read(operator)
     before = _before(client_name, texts, replace=replace)
@@ -148,7 +147,7 @@ def _check_settings(name: str, given: Mapping[str, Any], before: Mapping[str, An
         if not (given[field] or before):
             raise CommandError(Exit.USAGE, f"missing option: --{field}")
         if before and given[field] not in {None, before[field]}:
-            message = f"client {name} is for {field} {before[field]}, and so are its secrets"
+            message = f"client {name} is for {field} {before[field]}, which cannot change"
             raise CommandError(Exit.USAGE, message, "add another client, and remove this one later")
 
 
@@ -156,7 +155,7 @@ def _check_unique(key: ClientKey, texts: Mapping[str, str]) -> None:
     for name, other in parsed(texts):
         if other and name != key.name and {*key.digests} & {*other.digests}:
             message = f"client {name} has the same secret"
-            raise CommandError(Exit.USAGE, message, "give each client a secret of its own")
+            raise CommandError(Exit.USAGE, message, "use a different secret for each client")
 
 
 def _described(key: ClientKey) -> dict[str, Any]:
@@ -209,7 +208,7 @@ def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 @client_argument
 @click.option("--yes", "-y", is_flag=True, help="Skip the confirmation.")
 def remove(operator: Operator, *, client_name: str, yes: bool) -> None:
-    """Refuse a client from now on."""
+    """Remove a client: its requests then get a 401."""
     names = read(operator)
     if client_name not in names:
         known = f"the clients are {', '.join(names)}" if names else "there are no clients yet"

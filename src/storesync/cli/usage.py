@@ -1,4 +1,4 @@
-"""The command usage: when each flag was last used, and which nobody asks for."""
+"""The command usage: when each flag was last used, and which are unused."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ VALUE_CHARS = 20
     type=click.IntRange(1, 365),
     default=30,
     show_default=True,
-    help="Also list the flags that were not used for so many days.",
+    help="Also list the flags that were not used for this many days.",
 )
 def usage(operator: Operator, *, name: str, days: int) -> None:
     """Show when each flag and variant was last used, to the hour.
 
-    Only functions that print usage count (docs/usage.md).
+    It is based on what functions print, if usage is collected (docs/usage.md).
     """
     snapshot = operator.reader(operator.source(name)).snapshot()
     aws, deployment = operator.aws("dynamodb"), operator.deployment

@@ -45,7 +45,7 @@ class WebhookEvent(NamedTuple):
 
 
 class Published(NamedTuple):
-    """What the published set knows of flags in usage lines."""
+    """What reports of usage need of the published set."""
 
     flag: Callable[[str], Json | None]
     """Returns a flag's JSON by its key; None if it is not known."""
@@ -62,7 +62,7 @@ class UsagePost(NamedTuple):
 
 
 class UsageApi(ABC):
-    """How a provider takes usage. No I/O, no state; UsageFunction sends the posts."""
+    """A provider's API for usage. No I/O, no state; UsageFunction sends the posts."""
 
     max_lines: int
     """Maximum number of lines per post."""
@@ -71,7 +71,7 @@ class UsageApi(ABC):
     repeatable: bool = False
     """Whether the provider discards a post that it has received before."""
     announces: bool = False
-    """Whether applications are listed by a post of their own."""
+    """Whether applications are listed by a separate post."""
     authorization: str = "{}"
     """The header, with the credential in place of the braces."""
 
@@ -185,7 +185,7 @@ class Provider(ABC):
         return frozenset()
 
     def usage(self) -> UsageApi | None:
-        """Return how it takes usage; None if it takes none. Only UsageFunction needs that."""
+        """Return the API for usage, for UsageFunction; None if the provider has none."""
         return None
 
 

@@ -27,10 +27,9 @@ _PAYLOADS = UUID("9f8b1a52-6f0f-4b1e-9c63-2f6f5a3b7d10")
 
 
 class LaunchDarklyUsage(base.UsageApi):
-    """Posts one line each: its payload id, made of the line's, lets LaunchDarkly drop repetitions.
+    """Posts lines one by one: the payload ID, made from the line's, identifies duplicates.
 
-    Not known here are the defaults that callers gave, and so the values of flags without a
-    variation.
+    Callers' defaults are not known, and so neither are the values of flags without a variation.
     """
 
     max_lines = 1

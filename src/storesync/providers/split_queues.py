@@ -88,7 +88,7 @@ def address(source: Source, path: str, default: str) -> str:
 
 
 def outcome(status: int) -> Outcome:
-    """Return what a status says of the entries of a request."""
+    """Return what becomes of a request's entries, by its status."""
     if status in _SUCCESS:
         return Outcome.DELIVERED
     return Outcome.REFUSED if status in _REFUSED and status not in _FIXABLE else Outcome.KEPT
@@ -114,7 +114,7 @@ def posts(queue: str, entries: Sequence[bytes], seen: Seen) -> list[Post]:
 
 
 def _parse(raw: bytes, queue: str) -> Json:
-    """Return the content of an entry, or None if no SDK writes such a thing."""
+    """Return the content of an entry, or None if it is malformed."""
     try:
         if queue == COUNTS:
             name, _, count = raw.decode().rpartition(" ")
@@ -148,7 +148,7 @@ def _is_flags_keys(value: Json) -> bool:
 
 
 def _metadata(value: Json) -> Metadata:
-    """Return what can be sent in headers: whoever writes to the queue writes this, too."""
+    """Return what can be sent in headers: anyone who writes to the queue can write this."""
     fields = value if isinstance(value, dict) else {}
     version, name, ip = (_header(fields.get(field)) for field in ("s", "n", "i"))
     return version or f"flagstore-{__version__}", name, ip

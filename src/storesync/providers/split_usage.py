@@ -21,9 +21,9 @@ _HOUR_S = 3600
 
 
 class SplitUsage(base.UsageApi):
-    """Posts the evaluations of each flag and hour, without treatments: Split has no more.
+    """Posts the number of evaluations by flag and hour, for which Split takes no treatments.
 
-    Split adds up whatever it gets, also twice.
+    Split adds up whatever it gets, including duplicates.
     """
 
     max_lines = 200

@@ -2,7 +2,7 @@
 
 Source of the rules: Unleash's server 7.4.1 and 8.1, as observed. It
 
-- adds up whatever it gets, also twice;
+- adds up whatever it gets, including duplicates;
 - accepts rows of other environments than its token's, and drops them;
 - loses everybody's metrics of five seconds to one row without a timestamp;
 - counts the valid rows of a request that it refuses with 400.
@@ -44,7 +44,7 @@ class UnleashUsage(base.UsageApi):
     def report(
         self, source: Source, lines: Sequence[AnyLine], published: base.Published
     ) -> base.UsagePost | None:
-        """Return the metrics. Each hour has rows of its own, by the last evaluation of a line."""
+        """Return the metrics, with separate rows for each hour of a line's last evaluation."""
         environment = _environment(source, published.meta)
         rows: dict[tuple[str, int, str], dict[str, Any]] = {}
         for line in lines:

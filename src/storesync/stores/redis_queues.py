@@ -6,8 +6,8 @@ the next. So no entry is ever in neither place, and two runs never take the same
 Synchronizer reads and trims in two steps: two of them trim what the other has not read.)
 
 Unlike those of :mod:`storesync.stores.redis_scripts`, the scripts begin with a write that takes no
-memory, after which Redis refuses no other for lack of it: a queue that fills the memory must be
-drained.
+memory, after which Redis refuses no other for lack of it: a queue that fills the memory must
+still be drained.
 """
 
 from __future__ import annotations
