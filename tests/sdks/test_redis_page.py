@@ -11,7 +11,7 @@ import pytest
 
 from rigs import SOURCE, RedisRig
 from sdks import processes
-from sdks.processes import NODE_FOLDER, PYTHON, output
+from sdks.processes import PYTHON, output
 from sdks.sets import FLAG, SERVERS
 from tests.docs.pages import blocks
 
@@ -71,19 +71,6 @@ def test_python_sdk_examples_run(rigs: dict[str, RedisRig], sdk: str, printed: s
         f"{text}\n{SDKS[sdk].format(flag=FLAG)}\nimport os, sys\nsys.stdout.flush()\nos._exit(0)"
     )
     assert output([PYTHON, "-I", "-c", script]) == f"{printed}\n"
-
-
-def test_node_sdk_example_runs(rigs: dict[str, RedisRig]) -> None:
-    """With the settings of the page, but for the address, the flag is on."""
-    command = processes.needs_node()
-    rig = rigs["splitio"]
-    assert rig.sync().outcome == "published"
-    text = code("javascript", "SplitFactory").replace("redis://…", rig.server.url())
-    script = (
-        f"{text}\nclient.ready().then(() => client.getTreatment('ada', '{FLAG}'))"
-        ".then((treatment) => { console.log(treatment); process.exit(0); });"
-    )
-    assert output([command, "-e", script], cwd=NODE_FOLDER).splitlines()[-1:] == ["on"]
 
 
 def test_redis_cli_examples_run(rigs: dict[str, RedisRig]) -> None:
