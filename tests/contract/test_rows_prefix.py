@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import closing
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract.test_redis import opened
+from contract.test_redis import IN_URL, LINES, add_user
 from rigs import DynamoRig, RedisRig, open_rig
 from simulators.provider import ModelProvider
 from simulators.unreliable import Killed, UnreliableClient, kill_at
-from storesync.errors import OutOfTimeError, StoreError
+from storesync.errors import OutOfTimeError
 from storesync.maintenance import mark_removed, restore_source, roll_back
 from storesync.retry import Deadline, SystemClock
 from storesync.stores.redis import RedisStore
@@ -294,6 +295,22 @@ def test_search_for_rows_ends_at_the_deadline(redis_server: Server) -> None:
 
 
 def test_clusters_refuse_a_prefix(redis_cluster: list[Server]) -> None:
-    """The error says what a cluster cannot do, and what to do instead."""
-    with opened(redis_cluster[0]) as store, pytest.raises(StoreError, match="rows_prefix"):
-        store.at("split ").next_token("prod", 1)
+    """The rows' error says so, and what to do instead; the snapshot is published."""
+    provider = ModelProvider(dict(FLAGS["split"]), name="split")
+    with closing(RedisRig(redis_cluster[0], provider)) as rig:
+        report = rig.sync(rows_prefix="")
+        assert report.outcome == "published"
+        assert "a Redis cluster cannot hold rows under a rows_prefix" in report.rows_error
+        assert rig.read().keys() == FLAGS["split"].keys()
+
+
+def test_missing_rights_to_a_prefix(redis_server: Server) -> None:
+    """They stop the rows only: the snapshot is published."""
+    add_user(redis_server, "storesync", LINES["storesync"])
+    provider = ModelProvider(dict(FLAGS["launchdarkly"]), name="launchdarkly")
+    with closing(RedisRig(redis_server, provider)) as rig:
+        rig.table.client = open_redis(redis_server.url("storesync", IN_URL))
+        report = rig.sync(rows_prefix="relay")
+        assert (report.outcome, "NOPERM" in report.rows_error) == ("published", True)
+        redis_server.admin.execute_command("ACL", "SETUSER", "storesync", "~relay:*")
+        assert rig.sync(rows_prefix="relay").rows_error == ""

@@ -180,6 +180,7 @@ class RedisStore:
 
     def foreign(self, source: str) -> Iterator[Key]:
         """Yield the rows at this place that flagstore does not know to be its own."""
+        self._check(source, rows=True)
         if self._layout != SPLIT_LAYOUT:
             for section in (*HASHES, MARKER):
                 yield from map(_key, map(Put, self.scan(f"{source}:{section}")))
@@ -239,7 +240,7 @@ class RedisStore:
         self, source: str, condition: Condition, sets: Sets, writes: Sequence[Write] = ()
     ) -> None:
         """Commit in one script."""
-        self._check(source)
+        self._check(source, rows=any(self._is_row(write) for write in writes))
         actions = [action for write in writes for action in self._actions(write)]
         changed = {name: value for name, value in sets.items() if value is not None}
         removed = [name for name, value in sets.items() if value is None]
@@ -265,12 +266,18 @@ class RedisStore:
             source = str(record["namespace"]).partition(":")[0]
             self.commit(source, Condition(), {}, [Put(record)])
 
-    def _check(self, source: str) -> None:
-        extra_keys = {
-            "launchdarkly": self._native_name(f"{source}:$probe"),
-            SPLIT_LAYOUT: self._plain_name(Key(split_namespace(source), "$probe")),
-        }
-        self._calls.check(source, extra_keys.get(self._layout, ""))
+    def _check(self, source: str, *, rows: bool = False) -> None:
+        """Check the rights to the source's keys; with *rows*, also to rows under another prefix."""
+        extra_key = ""
+        if self._layout and (rows or self._prefix == f"{{{source}}}"):
+            is_split = self._layout == SPLIT_LAYOUT
+            probe = Key(split_namespace(source), "$probe")
+            extra_key = self._plain_name(probe) if is_split else self._native_name(probe.namespace)
+        self._calls.check(source, extra_key)
+
+    def _is_row(self, write: Write) -> bool:
+        namespace = _key(write).namespace
+        return self._is_native(namespace) or _section(namespace) == SPLIT
 
     def _actions(self, write: Write) -> list[Action]:
         key = _key(write)
