@@ -198,7 +198,9 @@ class Client(Flags):
         return reporting(handler, self._usage)
 
     def close(self) -> None:
-        """Close the connection to the store; a later read opens another. Idempotent."""
+        """Print counts and close the connection; a later read opens another. Idempotent."""
+        if self._usage is not None:
+            self._usage.flush()
         self._cache.close()
 
     def current(self) -> Snapshot | None:
@@ -261,7 +263,7 @@ class Client(Flags):
                 keys, error = snapshot.keys, UNSUPPORTED
                 if count is not None:
                     now, usage = self._clock(), self._usage
-                    if now < usage.due:  # type: ignore[union-attr] # it made `count`
+                    if usage.first <= now < usage.due:  # type: ignore[union-attr] # it made `count`
                         usage.last = now  # type: ignore[union-attr]
                     else:
                         usage.tick(now)  # type: ignore[union-attr]

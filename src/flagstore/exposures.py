@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flagstore.evaluation.base import FALLTHROUGH, RULE_MATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from flagstore.evaluation.base import Evaluation, Items, Json
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 EXPOSURE, EVENT = "flagstore.exposure", "flagstore.event"
 INDEX, FEATURE, DEBUG, REASON = 1, 2, 4, 8
 """Bits of an entry: the events that LaunchDarkly gets, and whether they have the reason."""
-ROOM = 3_500
-"""Bytes of entries and contexts per line, which leaves room for the head."""
+ROOM = 3_000
+"""Bytes of entries and contexts per line, which leaves room for any head."""
 SEEN_CONTEXTS, SEEN_S = 1_000, 300.0
 """LaunchDarkly's SDK: how many sent contexts it remembers, and for how long."""
 SEEN_IMPRESSIONS = 10_000
@@ -45,12 +45,18 @@ class Recorder:
         listed = os.environ.get("FLAGSTORE_USAGE_ATTRIBUTES", "")
         self.attributes = tuple(name.strip() for name in listed.split(",") if name.strip())
         self.debug = os.environ.get("FLAGSTORE_USAGE_IMPRESSIONS", "").lower() == "debug"
-        self._entries: dict[str, list[list[Any]]] = {}
-        self._contexts: dict[str, dict[str, int]] = {}
-        self._sizes: dict[str, int] = {}
+        self.reset()
         self._seen: dict[tuple[Any, ...], None] = {}
         self._seen_since = 0
         self._impressions: dict[tuple[Any, ...], int] = {}
+
+    def reset(self) -> None:
+        """Forget what is waiting."""
+        self._waiting: list[tuple[str, str, str]] = []
+        """Marker, context and entry."""
+        self._bytes = 0
+        self._texts: set[str] = set()
+        """Contexts among it."""
 
     def now_ms(self) -> int:
         """Return the time in milliseconds since the epoch."""
@@ -76,37 +82,54 @@ class Recorder:
         return before
 
     def add(self, marker: str, context: dict[str, Any], entry: list[Any]) -> None:
-        """Add an entry, which begins with the number of its context in the line."""
-        text = json.dumps(context, separators=(",", ":"))
-        size = len(json.dumps(entry)) + 6
-        known = self._contexts.get(marker, {})
-        if text not in known:
-            size += len(text) + 1
-        if size > ROOM:
+        """Add an entry, to which its line adds the number of its context.
+
+        Raises:
+            TypeError, ValueError: it is not JSON.
+        """
+        # As text at once, since the caller may change the data.
+        added = marker, _dumps(context), _dumps(entry)
+        if _size(added, self._texts) > ROOM:
             return  # a key or data of kilobytes
-        if self._sizes.get(marker, 0) + size > ROOM:
+        if self._bytes + _size(added, self._texts) > ROOM:
             self.flush()
-        contexts = self._contexts.setdefault(marker, {})
-        number = contexts.setdefault(text, len(contexts))
-        self._entries.setdefault(marker, []).append([number, *entry])
-        self._sizes[marker] = self._sizes.get(marker, 0) + size
+        self._bytes += _size(added, self._texts)
+        self._texts.add(added[1])
+        self._waiting.append(added)
 
     def flush(self) -> None:
         """Print what is waiting."""
-        entries, contexts = self._entries, self._contexts
-        self.reset()
-        for marker, found in entries.items():
-            made = [json.loads(text) for text in contexts[marker]]
-            self._print(marker, {"c": made, "e": found})
+        # No call in this line, so that no other thread takes the same entries.
+        waiting, self._waiting = self._waiting, []
+        self._bytes, self._texts = 0, set()
+        for marker in (EXPOSURE, EVENT):
+            contexts: dict[str, int] = {}
+            entries: list[list[Any]] = []
+            left = ROOM
+            for added in [each for each in waiting if each[0] == marker]:
+                if _size(added, contexts) > left:  # several threads have added to it
+                    self._print_entries(marker, contexts, entries)
+                    contexts, entries, left = {}, [], ROOM
+                left -= _size(added, contexts)
+                number = contexts.setdefault(added[1], len(contexts))
+                entries.append([number, *json.loads(added[2])])
+            if entries:
+                self._print_entries(marker, contexts, entries)
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there is something to print."""
-        return bool(self._entries)
+    def _print_entries(
+        self, marker: str, contexts: dict[str, int], entries: list[list[Any]]
+    ) -> None:
+        self._print(marker, {"c": [json.loads(text) for text in contexts], "e": entries})
 
-    def reset(self) -> None:
-        """Forget what is waiting."""
-        self._entries, self._contexts, self._sizes = {}, {}, {}
+
+def _size(added: tuple[str, str, str], contexts: Container[str]) -> int:
+    """Return how many bytes an entry adds to a line that has some *contexts*."""
+    _, context, entry = added
+    return len(entry) + 6 + (0 if context in contexts else len(context) + 1)
+
+
+def _dumps(value: Any) -> str:  # noqa: ANN401 - the caller's
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 # -- LaunchDarkly ---------------------------------------------------------------------------------
@@ -154,7 +177,7 @@ class LaunchDarklyRecorder:
     def _formatted(self, context: Context, given: Context) -> dict[str, Any]:
         """Return a context as events hold it, with the listed attributes only."""
         parts = {
-            kind: _formatted(part, given if len(context) == 1 else given.get(kind), self._names)
+            kind: _formatted(part, _given(given, kind), self._names)
             for kind, part in context.items()
         }
         if len(parts) == 1:
@@ -198,18 +221,38 @@ def _reason(evaluation: Evaluation) -> dict[str, Any]:
     return {**reason, "inExperiment": True} if evaluation.in_experiment else reason
 
 
-def _formatted(part: Mapping[str, Any], given: Context, names: tuple[str, ...]) -> dict[str, Any]:
+def _given(given: Context, kind: str) -> dict[str, Any]:
+    """Return one kind of a context as the caller gave it."""
+    whole = dict(given)
+    if whole.get("kind") != "multi":
+        return whole
+    parts = (part for part in whole.items() if isinstance(part[1], dict))
+    return next(dict(part) for name, part in parts if part.get("kind", name) == kind)
+
+
+def _private(given: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the paths of private attributes; as in LaunchDarkly's old users if it has no kind."""
+    meta = given.get("_meta")
+    lists = [meta.get("privateAttributes")] if isinstance(meta, dict) else []
+    if given.get("kind") is None:
+        lists.append(given.get("privateAttributeNames"))
+    return [_path(text) for listed in lists for text in listed or () if isinstance(text, str)]
+
+
+def _formatted(
+    part: Mapping[str, Any], given: dict[str, Any], names: tuple[str, ...]
+) -> dict[str, Any]:
     """Return one kind of a context: its key, and the listed attributes that are not private."""
     made: dict[str, Any] = {"key": str(part["key"])}
     if part.get("anonymous"):
         made["anonymous"] = True
-    meta = given.get("_meta") if hasattr(given, "get") else None
-    listed = meta.get("privateAttributes") if isinstance(meta, dict) else None
-    private = [_path(text) for text in listed or () if isinstance(text, str)]
+    private = _private(given)
     redacted: list[str] = []
+    # Of old users, `custom` only holds more attributes.
+    left_out = {"key", "kind", "anonymous", "custom" if given.get("kind") is None else ""}
     for name in names:
         value = part.get(name)
-        if name in {"key", "kind", "anonymous"} or value is None:
+        if name in left_out or value is None:
             continue
         if (name,) in private:
             redacted.append(name if not name.startswith("/") else _text((name,)))

@@ -46,6 +46,7 @@ Converted = tuple[Any, str]
 """The caller's result, and an error code or an empty string."""
 ConvertedBool = tuple[bool, str]
 
+NOT_COUNTED = "an evaluation was not counted"
 SPLIT_BOOLS = {"on": True, "true": True, "off": False, "false": False}
 
 
@@ -174,7 +175,10 @@ class ContextFlags:
         if observers is not None:
             count, on_evaluation = observers
             if count is not None and self._refused is None and evaluation[2] is not OVERRIDE:
-                count(key, evaluation, self._context, "enabled", self._given)
+                try:  # as in _count: a call less
+                    count(key, evaluation, self._context, "enabled", self._given)
+                except Exception as failed:  # noqa: BLE001 - as there
+                    _log(NOT_COUNTED, failed)
             if on_evaluation is not None:
                 detail = self._detail(key, evaluation, on, error, on=on)
                 on_evaluation(detail, self._context_key())
@@ -248,7 +252,10 @@ class ContextFlags:
     def _count(self, count: "Count", key: str, evaluation: Evaluation, method: str) -> None:
         """Count an evaluation, unless the context is invalid or the flag is overridden."""
         if self._refused is None and evaluation.reason is not OVERRIDE:
-            count(key, evaluation, self._context, method, self._given)
+            try:
+                count(key, evaluation, self._context, method, self._given)
+            except Exception as error:  # noqa: BLE001 - the caller's result does not depend on it
+                _log(NOT_COUNTED, error)
 
     def _detail(
         self, key: str, evaluation: Evaluation, value: Json, error: str, *, on: bool
@@ -362,11 +369,15 @@ def context_key(given: Mapping[str, Any]) -> str:
 
 
 def _fault(error: Exception) -> Evaluation:
+    _log("an evaluation failed", error)
+    return Evaluation(error=EXCEPTION)
+
+
+def _log(problem: str, error: Exception) -> None:
     import logging  # noqa: PLC0415 - 4 ms, for errors only
 
     # Only the type: the message of an exception may quote a context.
-    logging.getLogger("flagstore").error("an evaluation failed: %s", type(error).__name__)
-    return Evaluation(error=EXCEPTION)
+    logging.getLogger("flagstore").error("%s: %s", problem, type(error).__name__)
 
 
 # -- from a provider's values to the type of the default ------------------------------------------

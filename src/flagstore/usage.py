@@ -36,6 +36,7 @@ INTERVAL_S = 60.0
 """Seconds for which counts are kept while the function is active."""
 MAX_CELLS = 400
 """Counts are printed once this many different results are waiting."""
+APP_CHARS = 64
 MAX_UNKNOWN, UNKNOWN_CHARS = 50, 128
 """Unknown flags that are named, and their length: a key may be a user's input."""
 COUNTS = "flagstore.usage"
@@ -62,7 +63,8 @@ class UsageCounter:
 
             self._recorder = Recorder(self._print, clock)
         self._source = source
-        self._app_name = app_name or os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "") or "flagstore"
+        app_name = app_name or os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "") or "flagstore"
+        self._app_name = app_name[:APP_CHARS]
         self._clock = clock
         self._provider = ""
         self._version = 0
@@ -79,25 +81,28 @@ class UsageCounter:
         """What has been counted since the last line."""
         self.plain: dict[int, list[Any]] = {}
         """Identity of a result that needs no more than counting → further count, cell, result."""
+        self._begin()
+        if self._recorder is not None:
+            self._recorder.reset()
+
+    def _begin(self) -> None:
         self.has_users = False
         self.kinds: set[str] = set()
         """Kinds of contexts besides plain users."""
         self._unknown: set[str] = set()
-        self._first = self.last
+        self.first = self.last
         """When the first of them was evaluated."""
         self.due = 0.0
         """When they are printed."""
-        if self._recorder is not None:
-            self._recorder.reset()
 
     def tick(self, now: float) -> None:
         """Print what has been counted, if it is due, and record that an evaluation begins.
 
-        Before ``due``, setting ``last`` is enough.
+        From ``first`` to ``due``, setting ``last`` is enough. The clock may have been set back.
         """
-        if now >= self.due:
+        if not self.first <= now < self.due:
             self.flush()
-            self._first, self.due = now, now + INTERVAL_S
+            self.first, self.due = now, now + INTERVAL_S
         self.last = now
 
     def flush_if_due(self) -> None:
@@ -107,19 +112,25 @@ class UsageCounter:
 
     def flush(self) -> None:
         """Print the counts, if there are any. Never raises."""
-        if self._recorder is not None:
-            self._recorder.flush()
-        cells, plain, kinds = (
-            self.cells,
-            self.plain,
-            self.kinds | ({"user"} if self.has_users else set()),
-        )
-        times: dict[str, Any] = {"a": int(self._first), "b": int(self.last)}
-        self.reset()
+        _flushes.append(None)
+        try:
+            if self._recorder is not None:
+                self._recorder.flush()
+            self._flush()
+        finally:
+            _flushes.pop()
+            _end_if_idle()
+
+    def _flush(self) -> None:
+        # No call in this line, so that no other thread takes the same counts.
+        cells, plain, self.cells, self.plain = self.cells, self.plain, {}, {}
+        kinds = self.kinds | ({"user"} if self.has_users else set())
+        times: dict[str, Any] = {"a": int(self.first), "b": int(self.last)}
+        self._begin()
         if kinds - {"user"}:
             times["k"] = sorted(kinds)
         room = LINE_BYTES - len(self._line(COUNTS, {**times, "f": {}}))
-        for count, cell, _ in plain.values():
+        for count, cell, _ in list(plain.values()):  # others may still add to it
             cells[cell] = cells.get(cell, 0) + count
         for flags in _parts(cells, room):
             self._print(COUNTS, {**times, "f": flags})
@@ -204,7 +215,8 @@ class UsageCounter:
         if len(cells) >= MAX_CELLS:
             self.due = self.last
             self.tick(self.last)
-        self.cells[cell] = self.cells.get(cell, 0) + 1
+        cells = self.cells  # once: another thread may take them
+        cells[cell] = cells.get(cell, 0) + 1
 
     def _count_split(
         self, key: str, evaluation: Evaluation, _context: Context, _method: str, _given: Context
@@ -275,10 +287,10 @@ class _LaunchDarkly:
             counter.has_users = True
         else:
             counter.kinds.update(context)
+        counter.add(cell, known=evaluation.version is not None)
         needed = self._prerequisites(key)
         if needed:
             self._count_prerequisites(needed, context, given, (key,))
-        counter.add(cell, known=evaluation.version is not None)
         if self._recorder is not None:
             self._recorder.evaluated(key, evaluation, context, given)
         elif is_user and not needed and not evaluation.error:
@@ -323,7 +335,7 @@ def _parts(cells: dict[Cell, int], room: int) -> Iterator[dict[str, list[list[An
     """Yield all cells by flag, in parts whose JSON has at most *room* bytes."""
     flags: dict[str, list[list[Any]]] = {}
     left = room
-    for (key, *result), count in cells.items():
+    for (key, *result), count in list(cells.items()):  # a thread that had it before may add to it
         size = len(_dumps(key)) + len(_dumps([count, *result])) + len(":[],,")
         if size > room:
             continue  # no provider permits such a key
@@ -343,6 +355,10 @@ def _dumps(value: Any) -> str:  # noqa: ANN401 - JSON
 # -- when a process ends --------------------------------------------------------------------------
 
 _counters: list[UsageCounter] = []
+_flushes: list[None] = []
+"""One for each flush that has begun."""
+_ending: list[Callable[[], None]] = []
+"""What ends this process, once SIGTERM has come and no flush is under way."""
 _extension: Any = None
 """The socket on which Lambda would send this extension its next event. It stays open, unread."""
 
@@ -354,6 +370,7 @@ def flush_all() -> None:
 
 
 def _reset_all() -> None:
+    _flushes.clear()
     for counter in _counters:
         counter.reset()
 
@@ -388,14 +405,25 @@ def _on_sigterm() -> None:
 
     before = _signal.getsignal(SIGTERM)
 
-    def end(number: int, frame: Any) -> None:  # noqa: ANN401 - a frame
-        flush_all()
-        if callable(before):
-            before(number, frame)
-        else:
-            os._exit(0)  # sys.exit() would wait for the runtime's thread
+    def on_signal(number: int, frame: Any) -> None:  # noqa: ANN401 - a frame
+        def end() -> None:
+            flush_all()
+            if callable(before):
+                before(number, frame)
+            else:
+                os._exit(0)  # sys.exit() would wait for the runtime's thread
 
-    _signal.signal(SIGTERM, end)
+        _ending.append(end)
+        _end_if_idle()
+
+    _signal.signal(SIGTERM, on_signal)
+
+
+def _end_if_idle() -> None:
+    """End, if SIGTERM has come; the signal may have interrupted a flush, whose lines come first."""
+    if _ending and not _flushes:
+        with suppress(IndexError):  # another thread was faster
+            _ending.pop()()
 
 
 def _register(api: str) -> Any:  # noqa: ANN401 - a socket
@@ -418,8 +446,9 @@ def _register(api: str) -> Any:  # noqa: ANN401 - a socket
         if not data:
             raise OSError("no response to the registration")
         response += data
-    _, _, rest = response.lower().partition(b"lambda-extension-identifier:")
-    name = rest.partition(b"\r\n")[0].strip().decode()
+    field = b"lambda-extension-identifier:"
+    place = response.lower().find(field) + len(field)
+    name = response[place:].partition(b"\r\n")[0].strip().decode()
     connection.sendall(f"GET {path}/event/next{start}Identifier: {name}\r\n\r\n".encode())
     return connection
 

@@ -40,7 +40,7 @@ assert flags.detail("beta", {"key": "ada", "plan": "pro"}).rule == "pro"
 """,
     "docs/usage.md": """
 assert handler({"user": "ada"}, None) is None
-assert flags._usage._recorder.waiting
+assert flags._usage._recorder._waiting
 flags.flush()
 """,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.errors import ConfigurationError
 from flagstore.testing import FakeFlags
 from simulators import launchdarkly_flags, split_flags, unleash_flags
-from simulators.reader_rig import EXPIRED_S, Rig
+from simulators.reader_rig import EXPIRED_S, Rig, together
 from storesync.usage_lines import parse
 
 if TYPE_CHECKING:
@@ -401,3 +402,132 @@ def test_track_without_events_does_nothing(lines: Lines) -> None:
         client.flush()
     assert lines.read() == []
     FakeFlags().track("bought")
+
+
+def test_threads_print_each_count_once(lines: Lines) -> None:
+    """Another thread prints while this one is about to."""
+    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    client.enabled("a", ADA)
+
+    class Kinds(set[str]):
+        def __or__(self, other: Any) -> Any:
+            client._usage.kinds = set()  # type: ignore[union-attr]
+            client.flush()
+            return other
+
+    client._usage.kinds = Kinds()  # type: ignore[union-attr]
+    client.flush()
+    assert lines.cells() == {"a": [[1, 0, 1]]}
+
+
+def test_threads_do_not_mix_contexts(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Rig({"a": flag("a")}, provider="launchdarkly").another(usage="events")
+    monkeypatch.setattr(usage, "MAX_CELLS", 30)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    names = iter(range(8))
+
+    def work() -> None:
+        name = str(next(names))
+        for number in range(150):
+            client.enabled(f"unknown-{number % 40}", {"key": "x"})
+            client.track(name, {"key": name})
+            if number % 5 == 0:
+                client.flush()
+
+    try:
+        assert together(8, work) == [None] * 8
+    finally:
+        sys.setswitchinterval(before)
+    client.flush()
+    for line in lines.read():
+        for place, *_, name, _value, _data in line["e"] if EVENT in line else ():
+            assert line["c"][place]["key"] == name
+
+
+def test_sigterm_during_a_flush(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of that flush come first, each once; then what ends the process."""
+    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    client.enabled("a", ADA)
+    seen: list[Any] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.extend(lines.read()))
+    line = client._usage._line  # type: ignore[union-attr]
+
+    coming = [signal.SIGTERM]
+
+    def interrupted(*arguments: Any) -> bytes:
+        if coming:
+            signal.raise_signal(coming.pop())
+        return line(*arguments)
+
+    try:
+        monkeypatch.setattr(client._usage, "_line", interrupted)
+        usage._on_sigterm()
+        client.flush()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [each["f"] for each in seen] == [{"a": [[1, 0, 1]]}]
+
+
+def test_counting_never_fails_the_caller(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Contexts and data that are not JSON; the evaluation itself is counted."""
+    monkeypatch.setenv("FLAGSTORE_USAGE_ATTRIBUTES", "odd")
+    rig = Rig({"a": flag("a", trackEvents=True)}, provider="launchdarkly")
+    client = rig.another(usage="events")
+    for odd in ({1}, float("nan"), b"canary", object()):
+        assert client.enabled("a", {"key": "x", "odd": odd})
+        assert client.value("a", {"key": "x", "odd": odd}, default=False)
+        client.track("bought", {"key": "x"}, data=odd)
+    client.close()
+    assert lines.cells() == {"a": [[8, 0, 1]]}
+    assert "canary" not in caplog.text
+
+
+def test_clock_set_back(lines: Lines) -> None:
+    """Counts do not wait until it has caught up."""
+    rig = Rig({"a": flag("a")}, provider="launchdarkly")
+    client = counting(rig)
+    client.enabled("a", ADA)
+    rig.wall.advance(-3_600)
+    client.enabled("a", ADA)
+    assert lines.cells() == {"a": [[1, 0, 1]]}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"key": "ada", "custom": {"plan": "secret"}, "privateAttributeNames": ["plan"]},
+        {"key": "ada", "custom": {"plan": "secret"}, "_meta": {"privateAttributes": ["/plan"]}},
+        {
+            "kind": "multi",
+            "org": {"key": "acme"},
+            "x": {
+                "kind": "user",
+                "key": "ada",
+                "plan": "secret",
+                "_meta": {"privateAttributes": ["plan"]},
+            },
+        },
+        [("key", "ada"), ("plan", "secret"), ("_meta", {"privateAttributes": ["plan"]})],
+    ],
+)
+def test_private_attributes_of_every_shape(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: Any
+) -> None:
+    monkeypatch.setattr(usage, "_counters", [])
+    monkeypatch.setenv("FLAGSTORE_USAGE_ATTRIBUTES", "plan,custom")
+    monkeypatch.setenv("FLAGSTORE_APP_NAME", "é" * 500)  # too long for any line
+    client = Rig({"a": flag("a", trackEvents=True)}, provider="launchdarkly").another(
+        usage="events"
+    )
+    client.enabled("a", given)
+    data = {"amount": 1}
+    client.track("bought", given, data=data)
+    data["amount"] = "secret"  # type: ignore[assignment] # the caller goes on with it
+    client.flush()
+    out = capfd.readouterr().out
+    assert "secret" not in out
+    assert out.count('"redactedAttributes":["plan"]') == 2
+    assert all(parse(json.loads(line)) for line in out.splitlines())
