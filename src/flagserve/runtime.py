@@ -31,7 +31,7 @@ def open_app(environ: Mapping[str, str]) -> App:
     region, path = environ["AWS_REGION"], f"{environ['FLAGSTORE_PARAMETER_PREFIX']}/clients"
     transport = SsmTransport(region, endpoint_of(environ, region, "ssm"), environ)
     keys = ClientKeys(Parameters(path, transport), log)
-    collects = environ.get("FLAGSTORE_SERVE_USAGE") == "true"
+    collects = environ.get("FLAGSTORE_SERVE_USAGE", "false") != "false"
     return App(keys, Clients(), log, print_usage if collects else None)
 
 

@@ -138,6 +138,9 @@ class UsageSettings:
     """The queue of usage that could not be reported yet."""
     table: str
     snapshot_replicas: int
+    events: bool
+    """Whether exposures and events are reported, too: whoever can write to a log can make them up,
+    and providers bill by the keys in them."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> UsageSettings:
@@ -148,6 +151,7 @@ class UsageSettings:
             queue_url=env.text("FLAGSTORE_QUEUE_URL"),
             table=env.text("FLAGSTORE_TABLE"),
             snapshot_replicas=env.number("FLAGSTORE_SNAPSHOT_REPLICAS", 1, 1, 5),
+            events=environ.get("FLAGSTORE_COLLECT_USAGE", "") == "events",
         )
         _check(env.problems)
         return settings

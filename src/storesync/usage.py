@@ -61,6 +61,8 @@ RESERVE_S = 3.0
 RETRY_S, REFUSED_S, MAX_DELAY_S = 60, 900, 900
 """Pause of a message that failed for the first time, which doubles; of one that the provider
 refused; SQS' maximum."""
+MAX_APPS = 20
+"""How many applications a run may announce: a browser's SDK may name any."""
 MESSAGE_LINES = 15
 """Lines per message: each has up to 16 KB, and a message up to 256 KB."""
 
@@ -165,6 +167,7 @@ class Collector:
         try:
             source = self._sources.get(name)
             lines = [line for line in lines if line.provider == source.provider]
+            lines = self._wanted(name, lines)
             published = self._published(source)
             seen = last_uses(lines)
             if source.store == "dynamodb":  # else anyone could add names
@@ -179,6 +182,17 @@ class Collector:
         except (StoreSyncError, FlagstoreError) as error:
             self._postpone(run, name, error)
             return lines
+
+    def _wanted(self, name: str, lines: list[AnyLine]) -> list[AnyLine]:
+        """Return the lines with counts; those with keys of contexts only if they are collected."""
+        if self._settings.events:
+            return lines
+        counts: list[AnyLine] = [line for line in lines if isinstance(line, Line)]
+        if others := [line for line in lines if not isinstance(line, Line)]:
+            problem = "dropped exposures and events: the stack's CollectUsage is not events"
+            log.warning(problem, source=name, lines=len(others))
+            emit(name, {"UsageLost": sum(line.total() for line in others)})
+        return counts
 
     def _published(self, source: Source) -> Published:
         """Return the published set; an empty one for a source in Redis, which is out of reach.
@@ -233,7 +247,7 @@ class Collector:
         """List applications at the provider, once a day."""
         name, now = reporter.source.name, int(self._clock.now())
         day = now // DAY_S
-        for app in apps:
+        for app in sorted(apps)[:MAX_APPS]:
             if reporter.api.announces and self._announced.get((name, app)) != day:
                 self._announced[name, app] = day
                 if self._records.claim_name(name, f"app:{day}:{app}"):

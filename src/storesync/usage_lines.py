@@ -128,7 +128,10 @@ class EventLine(NamedTuple):
         """Evaluations that no line with counts has: Split's impressions."""
         if (self.provider, self.marker) != ("split", EXPOSURE):
             return {}
-        return {entry[2]: (Cell(1, entry[3], entry[5]),) for entry in self.entries}
+        flags: dict[str, tuple[Cell, ...]] = {}
+        for entry in self.entries:
+            flags[entry[2]] = (*flags.get(entry[2], ()), Cell(1, entry[3], entry[5]))
+        return flags
 
     def total(self) -> int:
         """Return the number of entries."""
@@ -335,10 +338,13 @@ def _is_number(value: object) -> bool:
 
 
 def _is_name(value: object) -> bool:
-    """Return whether a value is a name: text that UTF-8 can encode, of a reasonable length."""
+    """Return whether a value is a name: text that every database takes, of a reasonable length.
+
+    PostgreSQL, which Unleash uses, refuses all that it gets together with a NUL.
+    """
     if not isinstance(value, str) or not 0 < len(value) <= MAX_CHARS:
         return False
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    return not any(character < " " or "\ud800" <= character <= "\udfff" for character in value)
 
 
 def _is_bit(value: object) -> bool:

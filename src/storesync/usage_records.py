@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from storesync.usage_lines import AnyLine, Cell
 
 DAY_S = 86_400
-CLAIMED_S = 3 * DAY_S
-"""How long a line is remembered. CloudWatch and Lambda deliver it again for 30 hours at most."""
+CLAIMED_S = 16 * DAY_S
+"""How long a line is remembered. CloudWatch and Lambda deliver it again for 30 hours at most; then
+it may be a dead letter for 14 days.
+"""
 KEPT_S = 400 * DAY_S
 """How long after its last use a flag's record is kept."""
 WRITTEN_S = 3_600

@@ -284,6 +284,8 @@ def test_applications_are_listed_once_a_day(
     deliver(world.line(on=1, off=1))
     deliver(world.line(on=1, off=1))
     assert len(unleash.applications) == 2
+    deliver(*(world.line(on=1, off=1, n=f"forged-{number}") for number in range(50)))
+    assert len(unleash.applications) == 2 + usage.MAX_APPS
 
 
 @pytest.mark.parametrize("collects", ["true", "false"])
@@ -369,8 +371,12 @@ def test_source_in_redis(stack: Deployment, launchdarkly: LaunchDarklySimulator)
     assert uses(stack) == {"flag": {"0": HOUR + 160}}
 
 
-def test_exposures_and_events(stack: Deployment, split: SplitSimulator) -> None:
-    """Each line is posted once, beside the counts, whatever order they come in."""
+@pytest.mark.parametrize("collects", ["events", "true"])
+def test_exposures_and_events(
+    stack: Deployment, split: SplitSimulator, monkeypatch: pytest.MonkeyPatch, collects: str
+) -> None:
+    """Each line is posted once, beside the counts, whatever order they come in; if collected."""
+    monkeypatch.setenv("FLAGSTORE_COLLECT_USAGE", collects)
     world = World(stack, "split", split)
     head = {"s": "prod", "p": "split", "v": 1, "n": "checkout", "c": [{"key": "ada"}]}
     at = 1000 * (HOUR + 100)
@@ -389,10 +395,14 @@ def test_exposures_and_events(stack: Deployment, split: SplitSimulator) -> None:
         path: [json.loads(each.body) for each in split.requests if each.path.endswith(path)]
         for path in ("/testImpressions/bulk", "/events/bulk", "/testImpressions/count")
     }
+    assert world.total() == 3
+    if collects == "true":  # made up, then: whoever can write to the log can opt in
+        assert not posts["/testImpressions/bulk"]
+        assert not posts["/events/bulk"]
+        return
     (impressions,), (events,), _ = posts.values()
     keys = {"k": "ada", "t": "on", "m": at, "c": 1, "r": "default rule", "b": None, "pt": None}
     assert impressions == [{"f": "flag", "i": [keys]}]
     assert [(each["key"], each["eventTypeId"], each["value"]) for each in events] == [
         ("ada", "bought", 2.5)
     ]
-    assert world.total() == 3

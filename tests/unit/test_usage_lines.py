@@ -118,6 +118,7 @@ def test_damaged_lines_are_counted(message: str, malformed: int) -> None:
         {"n": ""},
         {"n": "x" * 257},
         {"n": "\ud800"},
+        {"n": "a NUL\0, of which PostgreSQL refuses the whole batch"},
         {"a": "now"},
         {"b": 2**60},
         {"k": "user"},
@@ -220,7 +221,10 @@ REASON = {"kind": "FALLTHROUGH", "inExperiment": True}
 ENTRIES = {
     ("launchdarkly", EXPOSURE): [[0, AT, 1], [0, AT, 10, "a", 1, 7, REASON, "parent"]],
     ("launchdarkly", EVENT): [[0, AT, 1, "bought", 2.5, {"currency": "EUR"}]],
-    ("split", EXPOSURE): [[0, AT, "a", "on", "default rule", 7, None]],
+    ("split", EXPOSURE): [
+        [0, AT, "a", "on", "default rule", 7, None],
+        [0, AT, "a", "off", "default rule", 7, None],
+    ],
     ("split", EVENT): [[0, AT, "bought", "user", None, None]],
 }
 
@@ -251,6 +255,7 @@ def test_exposures_and_events(provider: str, marker: str) -> None:
     assert isinstance(found, EventLine)
     assert (found.first, found.last, found.total()) == (HOUR, HOUR, len(entries))
     posts(found)
+    assert sum(map(len, found.flags.values())) == (len(entries) if last_uses([found]) else 0)
     assert parse(events(provider, marker, bad)) is None
     assert parse(events(provider, marker, entries, ["x"])) is None
     assert parse(events("unleash", marker, entries)) is None
