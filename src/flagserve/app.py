@@ -1,4 +1,4 @@
-"""ServeFunction's routes: what a client gets, by its key and its request.
+"""ServeFunction's routes: the response to a client, by its key and request.
 
 No request without a valid key reads a flag, or reads keys before they are due. A request fails with
 5xx only while flags or keys have never been read.
@@ -253,12 +253,12 @@ ROUTES: dict[str, tuple[str, Callable[[App, ClientKey, Request], Response]]] = {
     "POST /api/frontend/client/register": (BROWSER, App.registration),
     "POST /api/frontend/client/metrics": (BROWSER, App.metrics),
 }
-"""Route → kind of keys that it takes, and what responds."""
+"""Route → kind of keys that it takes, and the method that responds."""
 WARM_UP = {
     SERVER: ("GET /api/client/features", {"unleash-client-spec": "5.2.0"}),
     BROWSER: ("GET /api/frontend", {}),
 }
-"""Kind of a key → route and headers of the request that compiles what its clients need."""
+"""Kind of a key → route and headers of the request that prepares its clients' responses."""
 PREFLIGHTS = frozenset(
     f"OPTIONS {route.partition(' ')[2]}" for route, (kind, _) in ROUTES.items() if kind == BROWSER
 )

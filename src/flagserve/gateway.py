@@ -67,7 +67,7 @@ class Request(NamedTuple):
 
 
 def read_request(event: Mapping[str, Any]) -> Request:
-    """Read an event; what is missing or malformed is empty."""
+    """Read an event; missing or malformed parts are empty."""
     given = event.get("headers")
     pairs = given.items() if isinstance(given, dict) else ()
     headers = {name.lower(): value for name, value in pairs if isinstance(value, str)}

@@ -116,7 +116,7 @@ def context(given: Mapping[str, Any], ip: str, session: str) -> dict[str, Any]:
     """Return the context of a frontend, as for ``Flags.for_context``.
 
     Args:
-        given: what the frontend sends. Names that Unleash does not know are properties.
+        given: the context that the frontend sends. Names that Unleash does not know are properties.
         ip: its address, unless it names one.
         session: a random session, unless it names one.
 

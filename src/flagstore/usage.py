@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     """Counts one evaluation: key, result, context, whether the caller asked for its ``value`` or
     whether it is ``enabled``, and the context as it was given."""
     Cell = tuple[Any, ...]
-    """The flag's key, and what it evaluated to."""
+    """The flag's key and its result."""
     Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 LINE_BYTES = 4_000
@@ -78,7 +78,7 @@ class UsageCounter:
     def reset(self) -> None:
         """Forget the counts, as in a forked process, whose parent prints them."""
         self.cells: dict[Cell, int] = {}
-        """What has been counted since the last line."""
+        """Counts since the last line."""
         self.plain: dict[int, list[Any]] = {}
         """Identity of a result that needs no more than counting → further count, cell, result."""
         self._begin()
@@ -96,7 +96,7 @@ class UsageCounter:
         """When they are printed."""
 
     def tick(self, now: float) -> None:
-        """Print what has been counted, if it is due, and record that an evaluation begins.
+        """Print the counts, if they are due, and record that an evaluation begins.
 
         From ``first`` to ``due``, setting ``last`` is enough. The clock may have been set back.
         """
@@ -387,7 +387,7 @@ def flush_before_end() -> None:
         return
     _extension = api
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        # No SIGTERM; and every clone would print what was counted before the snapshot.
+        # No SIGTERM; and every clone would print the counts from before the snapshot.
         with suppress(ImportError):
             from snapshot_restore_py import (  # type: ignore[import-not-found] # noqa: PLC0415 - Lambda's
                 register_before_snapshot,

@@ -1,6 +1,6 @@
-"""Post to Split what its SDKs write to Redis, as Split's Synchronizer does.
+"""Post to Split the entries that its SDKs write to Redis, as Split's Synchronizer does.
 
-For sources with ``drain``, SyncFunction does this after a scheduled check, within what is left of
+For sources with ``drain``, SyncFunction does this after a scheduled check, within the rest of
 its time. Every entry is posted at least once: it is deleted after Split's response. A run that is
 killed, and a request whose response is lost, repeat at most one batch.
 """
@@ -38,7 +38,7 @@ PARALLEL = 16
 
 
 def drain(source: Source, store: OpenStore, http: HttpClient, deadline: Deadline) -> None:
-    """Post what is queued of one source; log and record it. Never raises an Exception."""
+    """Post the queued entries of one source; log and record it. Never raises an Exception."""
     if not isinstance(store, RedisStore):
         return  # the configuration does not allow it
     run = Drain(source, store.queues(source.name, QUEUES), http, deadline)

@@ -7,7 +7,7 @@ It is invoked by
 - its queue: lines that could not be reported, and deliveries that Lambda gave up on
 
 A line may come several times, so each is claimed in the table before it is reported; LaunchDarkly
-itself recognizes what it has received before. What may or may not have been counted is not sent
+itself recognizes what it has received before. A line that may have been counted is not sent
 again, except to LaunchDarkly: a gap is better than a wrong number.
 
 It logs no part of a line: if it were subscribed to its own log, it would never stop.
@@ -100,7 +100,7 @@ class Collector:
     # -- events -----------------------------------------------------------------------------------
 
     def delivery(self, delivery: Json, seconds: float) -> None:
-        """Report the lines of one delivery; what cannot be reported now goes to the queue.
+        """Report the lines of one delivery; those that cannot be reported now go to the queue.
 
         Raises:
             BadRequestError: it is not a delivery of CloudWatch Logs.
@@ -114,8 +114,7 @@ class Collector:
     def queue(self, records: Sequence[Json], seconds: float) -> list[str]:
         """Report the lines of messages; return the ids of those that failed.
 
-        What is left of a message is queued as a new one, so that lines that were reported
-        are not sent again.
+        Lines left of a message are queued as a new one, so that reported lines are not sent again.
         """
         run = self._run(seconds)
         failed = []
@@ -268,7 +267,7 @@ def _flag(snapshot: Snapshot, key: str) -> Json | None:
 
 
 def _batches(lines: Sequence[AnyLine], most: int) -> Iterator[tuple[AnyLine, ...]]:
-    """Yield what is posted together: some lines with counts, or one with exposures or events."""
+    """Yield the lines to post together: some with counts, or one with exposures or events."""
     yield from batched((line for line in lines if isinstance(line, Line)), most, strict=False)
     yield from ((line,) for line in lines if not isinstance(line, Line))
 

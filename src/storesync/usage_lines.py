@@ -157,7 +157,7 @@ class Lines(NamedTuple):
 def read_delivery(delivery: Json, own_log_group: str = "") -> Lines:
     """Return the usage lines in a delivery of CloudWatch Logs (``event["awslogs"]``).
 
-    A delivery of *own_log_group* has none: the function must not process what it logs itself.
+    A delivery of *own_log_group* has none: the function must not process its own log.
 
     Raises:
         ValueError: it is not such a delivery.
@@ -189,7 +189,7 @@ def _inflated(delivery: Json) -> dict[str, Any]:
 
 
 def _candidates(message: str, depth: int = 2) -> Iterator[Json]:
-    """Yield what may be a line, wherever it is in a message; None for one that is damaged."""
+    """Yield possible lines, wherever they are in a message; None for a damaged one."""
     if not _MENTION.search(message):
         return
     starts = [match.start() for match in islice(_LINE.finditer(message), MAX_PER_MESSAGE)]
@@ -387,4 +387,4 @@ _ENTRIES: dict[tuple[str, str], tuple[Callable[[object], bool], ...]] = {
     ),
     ("split", EVENT): (_is_name, _is_name, _or_none(_is_amount), _or_none(_is_object)),
 }
-"""Provider and marker → checks of what follows an entry's time (:mod:`flagstore.exposures`)."""
+"""Provider and marker → checks of the parts after an entry's time (:mod:`flagstore.exposures`)."""

@@ -43,7 +43,7 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class UsageRecords:
-    """What UsageFunction may write: each method is a few conditional writes of single items.
+    """The records that UsageFunction may write, by a few conditional writes of single items each.
 
     All raise StoreError if the table fails.
     """
@@ -213,7 +213,7 @@ def last_uses(lines: Iterable[AnyLine]) -> dict[str, dict[str, int]]:
 
 
 def variant_name(provider: str, cell: Cell) -> str | None:
-    """Return what a cell's evaluations got; None for an unknown flag.
+    """Return the name of a cell's result; None for an unknown flag.
 
     LaunchDarkly: number of the variation, or ``default``. Split: the treatment. Others: the
     variant, or ``on`` and ``off``.

@@ -1,7 +1,7 @@
 """Commands for clients, which fetch flags from ServeFunction with a key: add, list, remove.
 
-``flagserve.access`` describes the parameter of a client, and is the only place that judges one:
-what it accepts here is what ServeFunction accepts.
+``flagserve.access`` describes the parameter of a client, and is the only place that validates one,
+so that the command line and ServeFunction accept the same.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS = {
     SERVER: ("in the Unleash SDK of the service:", "", "API token (the header Authorization)"),
     BROWSER: ("in the Unleash SDK of the page:", "/frontend", "clientKey"),
 }
-"""Kind → where the settings belong, what follows ServeBaseUrl, and the name of the secret there."""
+"""Kind → where the settings belong, the path after ServeBaseUrl, and the name of the secret."""
 
 client_argument = click.argument("client_name", metavar="CLIENT", type=source_name)
 _MANY: dict[str, Any] = {"multiple": True}

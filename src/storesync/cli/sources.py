@@ -249,5 +249,5 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     lines = [f"source {name} is removed; {effect}" if made else f"parameters of {name} are deleted"]
     if made is None or providers.get(made.provider).needs_key:
         lines.append("next: delete its webhook at the provider, and revoke its key if it is unused")
-    lines += [f"next: `storesync client remove {each}`: it fetches these flags" for each in served]
+    lines += [f"next: `storesync client remove {each}`: it reads these flags" for each in served]
     operator.screen.result(data, lines)

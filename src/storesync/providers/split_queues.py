@@ -70,7 +70,7 @@ class Post:
 
 
 class Outcome(Enum):
-    """What becomes of the entries of a request."""
+    """The outcome for the entries of a request."""
 
     DELIVERED = "delivered"
     REFUSED = "refused"
@@ -88,7 +88,7 @@ def address(source: Source, path: str, default: str) -> str:
 
 
 def outcome(status: int) -> Outcome:
-    """Return what becomes of a request's entries, by its status."""
+    """Return the outcome for a request's entries, by its status."""
     if status in _SUCCESS:
         return Outcome.DELIVERED
     return Outcome.REFUSED if status in _REFUSED and status not in _FIXABLE else Outcome.KEPT
@@ -148,7 +148,7 @@ def _is_flags_keys(value: Json) -> bool:
 
 
 def _metadata(value: Json) -> Metadata:
-    """Return what can be sent in headers: anyone who writes to the queue can write this."""
+    """Return the metadata, checked for headers: anyone who writes to the queue can write it."""
     fields = value if isinstance(value, dict) else {}
     version, name, ip = (_header(fields.get(field)) for field in ("s", "n", "i"))
     return version or f"flagstore-{__version__}", name, ip

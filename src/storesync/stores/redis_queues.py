@@ -3,7 +3,7 @@
 Each step is one Lua script. A batch moves from its queue to an in-flight list in one step, and is
 deleted from there when it has been delivered; the batch of a run that was killed is taken first by
 the next. So no entry is ever in neither place, and two runs never take the same one. (A
-Synchronizer reads and trims in two steps: two of them trim what the other has not read.)
+Synchronizer reads and trims in two steps: two of them trim entries that the other has not read.)
 
 Unlike those of :mod:`storesync.stores.redis_scripts`, the scripts begin with a write that takes no
 memory, after which Redis refuses no other for lack of it: a queue that fills the memory must
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 100_000
 MAX_BYTES = 64 * 1024 * 1024
-"""What a queue may hold, estimated from its oldest entries. Older entries are dropped."""
+"""Limits of a queue, estimated from its oldest entries. Older entries are dropped."""
 BATCH_ENTRIES = 5_000
 BATCH_BYTES = 4_000_000
 """One batch, and so one request: as many impressions as SDKs post at once, as many bytes of events
