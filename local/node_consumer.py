@@ -25,7 +25,7 @@ def problem(provider: str, store: str) -> str:
     if f"{provider}-{store}" not in known:
         return (
             f"LANGUAGE=node has no handler for {provider}-{store}, only for {', '.join(known)} "
-            "(docs/other-languages.md says why)"
+            "(docs/other-languages.md explains why)"
         )
     if shutil.which("node") is None or not NODE_MODULES.exists():
         return "LANGUAGE=node needs Node.js and the providers' SDKs: run `make setup-node`"

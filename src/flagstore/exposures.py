@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     """An engine's own, or as the caller gave it."""
 
     Print = Callable[[str, dict[str, Any]], None]
-    """Prints a line: its marker, and what it holds besides the head."""
+    """Prints a line: its marker, and its fields besides the head."""
 
 EXPOSURE, EVENT = "flagstore.exposure", "flagstore.event"
 INDEX, FEATURE, DEBUG, REASON = 1, 2, 4, 8
@@ -98,7 +98,7 @@ class Recorder:
         self._waiting.append(added)
 
     def flush(self) -> None:
-        """Print what is waiting."""
+        """Print the waiting entries."""
         # No call in this line, so that no other thread takes the same entries.
         waiting, self._waiting = self._waiting, []
         self._bytes, self._texts = 0, set()
@@ -136,7 +136,7 @@ def _dumps(value: Any) -> str:  # noqa: ANN401 - the caller's
 
 
 class LaunchDarklyRecorder:
-    """Records what LaunchDarkly's SDK sends as ``index``, ``feature``, ``debug`` and ``custom``."""
+    """Records the ``index``, ``feature``, ``debug`` and ``custom`` events of LaunchDarkly's SDK."""
 
     def __init__(self, recorder: Recorder, items: Items) -> None:
         self._recorder = recorder

@@ -139,8 +139,8 @@ class UsageSettings:
     table: str
     snapshot_replicas: int
     events: bool
-    """Whether exposures and events are reported, too: whoever can write to a log can make them up,
-    and providers bill by the keys in them."""
+    """Whether exposures and events are reported, too: anyone who can write to a log can make them
+    up, and providers bill by the keys in them."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> UsageSettings:

@@ -245,7 +245,7 @@ PROVIDERS, STORES = (", ".join(sorted(names)) for names in (providers.names(), c
             (
                 "LANGUAGE=node has no handler for split-dynamodb, only for launchdarkly-dynamodb, "
                 "launchdarkly-redis, split-redis, unleash-dynamodb "
-                "(docs/other-languages.md says why)"
+                "(docs/other-languages.md explains why)"
             ),
         ),
         (
