@@ -176,8 +176,10 @@ class Client(Flags):
         self, event: str, context: Context = None, *, value: float | None = None, data: Json = None
     ) -> None:
         """Record an event: see :meth:`Flags.track`. Never raises after the first load."""
+        if self._usage is None:
+            return
         given, engine = {} if context is None else context, self._state().engine
-        if self._usage is None or engine is None:
+        if engine is None:
             return
         try:
             self._usage.track(event, engine.context(given), given, value, data)
@@ -381,6 +383,8 @@ class _Items:
 
 class _Nameless(Client):
     """A client without a source: raises on use, not on import, so that tests can set flags."""
+
+    _usage = None  # a handler may be decorated
 
     def __init__(self) -> None:
         pass

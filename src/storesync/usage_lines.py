@@ -12,7 +12,6 @@ import re
 import zlib
 from base64 import b64decode
 from itertools import islice
-from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from flagstore.codec import dumps
@@ -27,6 +26,8 @@ EXPOSURE, EVENT = "flagstore.exposure", "flagstore.event"
 """Markers of the lines of ``usage="events"``."""
 VERSION = 1
 MAX_COUNT = 10**9
+MAX_AMOUNT = 1e300
+"""Of an event's value: integers may be too large for a float."""
 MAX_CHARS = 256
 """Maximum length of each name."""
 MAX_APP_CHARS = 64
@@ -369,7 +370,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_amount(value: object) -> bool:
-    return type(value) in {int, float} and isfinite(value)  # type: ignore[arg-type] # a number
+    return type(value) in {int, float} and -MAX_AMOUNT <= value <= MAX_AMOUNT  # type: ignore[operator] # a number
 
 
 def _is_object(value: object) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.track import TrackingEventDetails
 
+import flagstore
 from flagstore import usage
 from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.errors import ConfigurationError
@@ -396,7 +397,9 @@ def test_openfeature(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     FlagstoreProvider(Rig(provider="launchdarkly").another(usage="events")).track("x", ada)
 
 
-def test_track_without_events_does_nothing(lines: Lines) -> None:
+def test_track_without_events_does_nothing(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
+    assert flagstore.client().reporting(flag) is flag, "a handler can be imported in a test"
     for client in (counting(Rig({"a": flag("a")}, provider="launchdarkly")), Rig({}).client):
         client.track("bought", {"key": "ada"})
         client.flush()

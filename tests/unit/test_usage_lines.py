@@ -248,6 +248,7 @@ def test_exposures_and_events(provider: str, marker: str) -> None:
     """Found and kept as they were printed; entries of another shape are left out."""
     entries = ENTRIES[provider, marker]
     bad = [entries[0][:-1], [*entries[0], 1], [1, *entries[0][1:]], [0, -1, *entries[0][2:]], "x"]
+    bad += [[*entries[-1][:4], amount, *entries[-1][5:]] for amount in (10**400, -(10**400), [])]
     bad += [[0, AT, *[{} for _ in entries[-1][2:-1]], 0]]
     good = events(provider, marker, entries)
     (found,), malformed = read(json.dumps(events(provider, marker, [*entries, *bad])))
@@ -256,6 +257,10 @@ def test_exposures_and_events(provider: str, marker: str) -> None:
     assert (found.first, found.last, found.total()) == (HOUR, HOUR, len(entries))
     posts(found)
     assert sum(map(len, found.flags.values())) == (len(entries) if last_uses([found]) else 0)
+    made_up = {"key": "x", "anonymous": True, "_meta": {"redactedAttributes": 5}}
+    odd = parse(events(provider, marker, entries, [made_up]))
+    assert isinstance(odd, EventLine)
+    posts(odd)
     assert parse(events(provider, marker, bad)) is None
     assert parse(events(provider, marker, entries, ["x"])) is None
     assert parse(events("unleash", marker, entries)) is None

@@ -141,6 +141,7 @@ def _anonymized(context: Json) -> Json:
         return context
     kept = {name: context[name] for name in ("kind", "key", "anonymous") if name in context}
     meta = context.get("_meta")
-    redacted = list(meta.get("redactedAttributes") or ()) if isinstance(meta, dict) else []
+    listed = meta.get("redactedAttributes") if isinstance(meta, dict) else None
+    redacted = [*listed] if isinstance(listed, list) else []
     redacted += [name for name in context if name not in {*kept, "_meta"}]
     return {**kept, "_meta": {"redactedAttributes": redacted}} if redacted else kept
