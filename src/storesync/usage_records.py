@@ -37,6 +37,8 @@ KEPT_S = 400 * DAY_S
 WRITTEN_S = 3_600
 """How much later a use must be than the recorded one to be recorded."""
 MAX_VARIANTS = 50
+MAX_FLAGS = 20_000
+"""Per source. Names of flags in Redis are not checked, and a line may be made up."""
 ATTEMPTS = 3
 """To record a use while other processes record theirs."""
 
@@ -94,6 +96,8 @@ class UsageRecords:
             self._uses[source] = dict(self.uses(source))
         known = self._uses[source]
         for flag, variants in seen.items():
+            if flag not in known and len(known) >= MAX_FLAGS:
+                continue
             for _ in range(ATTEMPTS):
                 old = known.get(flag)
                 use = (old or Use(min(variants.values()), {})).with_times(variants)

@@ -113,7 +113,8 @@ def test_posts_are_the_synchronizers(rig: RedisRig) -> None:
     fill(rig, "impressions", impression("ada"), same, impression("ada", at=HOUR_MS + 1), odd, odd)
     fill(rig, "impressions", impression("bob", sdk=PYTHON, b="bucket"), impression("ada", "b"))
     fill(rig, "impressions", b"[]", b'{"i":{"k":"\xff"}}', impression("x", c=float("nan")))
-    fill(rig, "events", event("ada"), event("bob", PYTHON), b"{}")
+    fill(rig, "impressions", *[impression("x", "\ud800")] * 2)
+    fill(rig, "events", event("ada"), event("bob", PYTHON), b"{}", b'{"e":{"value":1e999}}')
     fill(
         rig, "uniquekeys", b'{"f":"a","ks":["x","y"]}', b'[{"f":"a","ks":["y"]},{"f":"b","ks":[]}]'
     )
@@ -122,7 +123,7 @@ def test_posts_are_the_synchronizers(rig: RedisRig) -> None:
     assert (done.error, done.posted.total(), done.dropped) == (
         None,
         7 + 2 + 2 + 3,
-        {"impressions": 3, "events": 1},
+        {"impressions": 5, "events": 2},
     )
     bulk = {
         headers["splitsdkversion"]: (b, headers)

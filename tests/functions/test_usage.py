@@ -15,7 +15,7 @@ from simulators import faults
 from simulators.deployment import KEY, Calls, Context, batch
 from simulators.serving import opened
 from simulators.usage import HOUR, delivery, line
-from storesync import sync, usage
+from storesync import sync, usage, usage_records
 from storesync.errors import BadRequestError
 from storesync.http import HttpLimits
 from storesync.usage_records import WRITTEN_S
@@ -359,8 +359,11 @@ def test_last_use_of_two_processes(adding: World) -> None:
     assert len(uses(adding.stack)["flag"]) == 2
 
 
-def test_source_in_redis(stack: Deployment, launchdarkly: LaunchDarklySimulator) -> None:
-    """Its flags are out of reach, but counts and last use are not."""
+def test_source_in_redis(
+    stack: Deployment, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its flags are out of reach, but counts and last use are not, of a bounded number."""
+    monkeypatch.setattr(usage_records, "MAX_FLAGS", 1)
     source = {"provider": "launchdarkly", "allow_http": True, "store": "redis"}
     stack.put("sources/prod", source)
     secret = {"provider": "launchdarkly", "key": KEY, "base_url": launchdarkly.url}
@@ -369,6 +372,8 @@ def test_source_in_redis(stack: Deployment, launchdarkly: LaunchDarklySimulator)
     assert launchdarkly.counted() == {("flag", 0): 5, ("none", -1): 1}
     assert launchdarkly.events[0]["features"]["flag"]["counters"][0]["value"] is None
     assert uses(stack) == {"flag": {"0": HOUR + 160}}
+    deliver(line({"made-up": [[5, 0, 1]]}))
+    assert uses(stack).keys() == {"flag"}
 
 
 @pytest.mark.parametrize("collects", ["events", "true"])

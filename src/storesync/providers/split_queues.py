@@ -120,7 +120,8 @@ def _parse(raw: bytes, queue: str) -> Json:
             name, _, count = raw.decode().rpartition(" ")
             flag, _, hour = name.rpartition("::")
             return {"f": flag, "m": int(hour), "rc": int(count)} if flag else None
-        value = json.loads(raw, parse_constant=_refuse)
+        value = json.loads(raw)
+        dumps([[[value]]])  # as it is posted: neither infinity nor too deep
     except (ValueError, RecursionError):
         return None
     if queue == "uniquekeys":
@@ -132,13 +133,11 @@ def _parse(raw: bytes, queue: str) -> Json:
     return content, _metadata(value.get("m"))
 
 
-def _refuse(constant: str) -> Json:
-    raise ValueError(constant)  # NaN, which is not JSON
-
-
 def _is_impression(value: dict[str, Any]) -> bool:
     named = all(isinstance(value.get(field), str) for field in ("k", "f", "t"))
-    return named and isinstance(value.get("m"), int)
+    # The flag's name becomes part of a field in Redis.
+    encodable = named and not any("\ud800" <= letter <= "\udfff" for letter in value["f"])
+    return encodable and isinstance(value.get("m"), int)
 
 
 def _is_flags_keys(value: Json) -> bool:
