@@ -170,7 +170,9 @@ class Collector:
             published = self._published(source)
             seen = last_uses(lines)
             if source.store == "dynamodb":  # else anyone could add names
-                seen = {flag: times for flag, times in seen.items() if published.flag(flag)}
+                seen = {
+                    flag: times for flag, times in seen.items() if published.flag(flag) is not None
+                }
             self._records.record_use(name, seen)
             return self._report(run, source, lines, published)
         except UnknownSourceError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from storesync.cli.usage import _variations
 from storesync.retry import SystemClock
 from storesync.usage_records import DAY_S, UsageRecords
 
@@ -49,3 +50,11 @@ def test_usage_of_all_flags(rig: Rig, prod: LaunchDarklySimulator) -> None:
     assert "not used for 30 days: none" in rig.run("usage", "prod").out
     rig.json("source", "remove", "prod", "--yes", "--purge")
     assert list(records.uses("prod")) == []
+
+
+def test_usage_of_a_freeform_profile() -> None:
+    """Its flags may be any JSON."""
+    assert [_variations(flag) for flag in (False, [1], None, {"variations": [1]})][-2:] == [
+        None,
+        [1],
+    ]

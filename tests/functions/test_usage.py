@@ -348,6 +348,16 @@ def test_last_use(
     assert uses(stack)["new-checkout"]["off"] == late
 
 
+def test_last_use_in_a_freeform_profile(stack: Deployment, appconfig: AppConfigSimulator) -> None:
+    """Its flags may be any JSON, such as false."""
+    appconfig.freeform, appconfig._values["off"] = True, False
+    appconfig.set_flag("on")
+    stack.put_source("prod", "appconfig", appconfig.url, "", options=appconfig.options)
+    assert sync.handler({"source": "prod"}, Context())["outcome"] == "published"
+    deliver(line({"off": [[1, 1]], "on": [[1, 1]]}, "appconfig"))
+    assert uses(stack).keys() == {"off", "on"}
+
+
 def test_last_use_of_two_processes(adding: World) -> None:
     """Neither loses what the other recorded, also when both read it before."""
     first, second = started(), started()

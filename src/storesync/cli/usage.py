@@ -55,7 +55,7 @@ def usage(operator: Operator, *, name: str, days: int) -> None:
         each["key"] for each in flags if (each["last_used"] or 0) < 1000 * (now_s - days * DAY_S)
     ]
     data = {"source": name, "days": days, "since": since, "flags": flags, "unused": unused}
-    values = {key: snapshot[key].get("variations") for key in snapshot}
+    values = {key: _variations(snapshot[key]) for key in snapshot}
     operator.screen.result(data, _lines(data, values, now_s))
 
 
@@ -79,6 +79,10 @@ def _lines(data: dict[str, Any], values: dict[str, Json], now_s: int) -> Iterato
 
 def _ago(at_ms: int | None, now_s: int) -> str:
     return "never" if at_ms is None else f"{duration(max(0, now_s - at_ms // 1000))} ago"
+
+
+def _variations(flag: Json) -> Json:
+    return flag.get("variations") if isinstance(flag, dict) else None  # freeform: any JSON
 
 
 def _variant(name: str, variations: Json) -> str:
