@@ -197,7 +197,7 @@ class Client(Flags):
             return handler
         from flagstore.usage import reporting  # noqa: PLC0415 - as in __init__
 
-        return reporting(handler, self._usage)
+        return reporting(handler)
 
     def close(self) -> None:
         """Print counts and close the connection; a later read opens another. Idempotent."""

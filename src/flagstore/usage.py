@@ -39,6 +39,8 @@ MAX_CELLS = 400
 APP_CHARS = 64
 MAX_UNKNOWN, UNKNOWN_CHARS = 50, 128
 """Unknown flags that are named, and their length: a key may be a user's input."""
+MAX_KINDS, KIND_CHARS = 20, 64
+"""Kinds of contexts that are named."""
 COUNTS = "flagstore.usage"
 """The marker of lines with counts."""
 LEVELS = {"WARN", "ERROR", "FATAL"}
@@ -69,8 +71,6 @@ class UsageCounter:
         self._provider = ""
         self._version = 0
         self.reset()
-        self.lines = 0
-        """Lines printed so far."""
         if not _counters and hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_reset_all)
         _counters.append(self)
@@ -81,6 +81,8 @@ class UsageCounter:
         """Counts since the last line."""
         self.plain: dict[int, list[Any]] = {}
         """Identity of a result that needs no more than counting → further count, cell, result."""
+        self.lines = 0
+        """Lines printed so far."""
         self._begin()
         if self._recorder is not None:
             self._recorder.reset()
@@ -128,7 +130,7 @@ class UsageCounter:
         times: dict[str, Any] = {"a": int(self.first), "b": int(self.last)}
         self._begin()
         if kinds - {"user"}:
-            times["k"] = sorted(kinds)
+            times["k"] = sorted(kind for kind in kinds if len(kind) <= KIND_CHARS)[:MAX_KINDS]
         room = LINE_BYTES - len(self._line(COUNTS, {**times, "f": {}}))
         for count, cell, _ in list(plain.values()):  # others may still add to it
             cells[cell] = cells.get(cell, 0) + count
@@ -453,17 +455,18 @@ def _register(api: str) -> Any:  # noqa: ANN401 - a socket
     return connection
 
 
-def reporting(handler: Handler, counter: UsageCounter) -> Handler:
-    """Wrap a handler, to print the counts after its first calls, and then once a minute."""
+def reporting(handler: Handler) -> Handler:
+    """Wrap a handler, to print all counts after its first calls, and then once a minute."""
 
     def reported(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - the handler's
         try:
             return handler(*arguments, **named)
         finally:
-            if counter.lines < SOON_LINES:
-                counter.flush()
-            else:
-                counter.flush_if_due()
+            for counter in _counters:
+                if counter.lines < SOON_LINES:
+                    counter.flush()
+                else:
+                    counter.flush_if_due()
 
     reported.__wrapped__ = handler  # type: ignore[attr-defined] # as functools.wraps
     return reported  # type: ignore[return-value] # the same signature

@@ -84,6 +84,7 @@ def test_line(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     client.enabled("a", ADA)
     rig.advance(20)
     client.value("a", {"kind": "org", "key": "acme"}, default=False)
+    client.value("a", {"kind": "x" * 300, "key": "made up"}, default=False)
     client.flush()
     client.flush()
     (line,) = lines.read()
@@ -98,7 +99,7 @@ def test_line(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
         "a": began,
         "b": began + 20,
         "k": ["org", "user"],
-        "f": {"a": [[2, 0, 1]]},
+        "f": {"a": [[3, 0, 1]]},
     }
     client.enabled("a", ADA)
     client.flush()
@@ -219,8 +220,9 @@ def test_decorated_handler(lines: Lines) -> None:
     """Counts are printed after the first three calls, even if they raise, then once a minute."""
     rig = Rig({"a": flag("a")}, provider="launchdarkly")
     client = counting(rig)
+    other = counting(rig)
 
-    @client.reporting
+    @other.reporting  # it prints what all clients have counted
     def handler(event: str) -> bool:
         on = client.enabled("a", ADA)
         if event == "raise":
