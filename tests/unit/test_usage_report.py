@@ -220,6 +220,16 @@ def test_split_counts() -> None:
     ]
 
 
+def test_split_impressions_mode() -> None:
+    """DEBUG if one repeats another of the same hour, which is counted instead in OPTIMIZED."""
+    head = {"flagstore.exposure": 1, "id": "exposure1", "s": "prod", "p": "split", "v": 1, "n": "x"}
+    at = 1000 * HOUR
+    for previous, mode in ((None, "OPTIMIZED"), (at - 1, "OPTIMIZED"), (at, "DEBUG")):
+        entry = [0, at + 1, "a", "on", "rule", 5, previous]
+        found = parse({**head, "c": [{"key": "ada"}], "e": [entry]})
+        assert report([found]).headers["SplitSDKImpressionsMode"] == mode
+
+
 # -- responses
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _HOSTS = {"sdk.split.io": "events.split.io"}
 _HEADERS = {"Content-Type": "application/json", "SplitSDKVersion": "flagstore-1"}
 _HOUR_S = 3600
+_HOUR_MS = 1000 * _HOUR_S
 
 
 class SplitUsage(base.UsageApi):
@@ -58,13 +59,16 @@ def _post(source: Source, path: str, body: Json, **headers: str) -> base.UsagePo
 
 def _impressions(source: Source, line: EventLine) -> base.UsagePost:
     flags: dict[str, list[Json]] = {}
+    mode = "OPTIMIZED"  # one impression per hour
     for place, at, flag, treatment, label, change, previous in line.entries:
         keys = line.contexts[place]
         impression = {"k": keys.get("key"), "t": treatment, "m": at, "c": change, "r": label}
         impression["b"] = keys.get("bucketingKey")
         flags.setdefault(flag, []).append(impression | {"pt": previous})
+        if previous is not None and previous // _HOUR_MS == at // _HOUR_MS:
+            mode = "DEBUG"
     body = [{"f": flag, "i": impressions} for flag, impressions in flags.items()]
-    return _post(source, "/testImpressions/bulk", body, SplitSDKImpressionsMode="OPTIMIZED")
+    return _post(source, "/testImpressions/bulk", body, SplitSDKImpressionsMode=mode)
 
 
 def _events(source: Source, line: EventLine) -> base.UsagePost:
