@@ -59,12 +59,13 @@ SERVE_LOG_BYTES = 1_000
 SERVE_HEADER_BYTES = 500
 """Of one response, TLS included."""
 CHECK_METRICS = 8
-"""Metrics of a source that every check writes."""
+"""Metrics of a source that every check writes, with Monitoring=full."""
 CHANGE_METRICS = 7
-"""Metrics of a source that only a publication, or a webhook, writes."""
-STACK_METRICS = 2
-"""Metrics over all sources that are written while all is well."""
-ALARMS = 14
+"""Metrics of a source that only a publication, or a webhook, writes, with Monitoring=full."""
+STACK_METRICS: Mapping[str, int] = {"essential": 1, "full": 2}
+"""Metrics over all sources that are written while all is well, by Monitoring."""
+ALARMS: Mapping[str, int] = {"essential": 5, "full": 14}
+"""By Monitoring."""
 KEPT_VERSIONS = 15
 """Bodies in the history, at most: the last ten, and those that are kept for a day."""
 FLAGS_USED = 20
@@ -130,7 +131,7 @@ class Knobs(NamedTuple):
     replicas: int = 1
     sync_mb: int = 512
     ttl_s: float = TTL_S
-    alarms: int = ALARMS
+    monitoring: str = "essential"
 
 
 DEFAULTS = Knobs()
@@ -172,7 +173,9 @@ def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
     stored = units.rows_bytes + (knobs.replicas + KEPT_VERSIONS) * units.snapshot_bytes
     hours = min(1.0, 60 / knobs.reconcile_minutes)
     changing = min(1.0, load.changes / HOURS)
-    metrics = STACK_METRICS + CHECK_METRICS + CHANGE_METRICS * changing
+    full = knobs.monitoring == "full"
+    metrics = STACK_METRICS[knobs.monitoring]
+    metrics += full * (CHECK_METRICS + CHANGE_METRICS * changing)
     logged = runs * SYNC_LOG_BYTES + load.changes * WEBHOOK_LOG_BYTES
     return {
         "HTTP API": load.changes * HTTP_API_CALL,
@@ -190,8 +193,8 @@ def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
         "DynamoDB: what refreshes find": reloads(load, knobs) * units.cold_reads * READ_UNIT,
         COLD: load.cold_starts * units.cold_reads * READ_UNIT,
         "CloudWatch: metrics": metrics * hours * METRIC,
-        "CloudWatch: alarms": knobs.alarms * ALARM,
-        "CloudWatch: dashboard": DASHBOARD,
+        "CloudWatch: alarms": ALARMS[knobs.monitoring] * ALARM,
+        "CloudWatch: dashboard": full * DASHBOARD,
         "CloudWatch: logs": logged / 1e9 * LOGS_GB,
     }
 

@@ -197,6 +197,7 @@ class Account:
             "ParameterPrefix": f"/{self.name}",
             "ReconcileMinutes": "1",
             "AppConfigProfile": "/".join(self._profile),
+            "Monitoring": "full",
         }
         try:
             deploy.deploy_stack(

@@ -89,12 +89,14 @@ class WebhookSettings:
 
     parameter_prefix: str
     queue_url: str
+    full_monitoring: bool = False
+    """Whether to write all metrics, not only those of essential alarms."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> WebhookSettings:
         """Read the settings, or raise ConfigurationError with all that is missing or wrong."""
         env = _Environment(environ)
-        settings = cls(env.prefix(), env.text("FLAGSTORE_QUEUE_URL"))
+        settings = cls(env.prefix(), env.text("FLAGSTORE_QUEUE_URL"), env.full_monitoring())
         _check(env.problems)
         return settings
 
@@ -112,6 +114,7 @@ class SyncSettings:
     snapshot_replicas: int
     reconcile_minutes: int = 5
     """Interval of the schedule."""
+    full_monitoring: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> SyncSettings:
@@ -124,6 +127,7 @@ class SyncSettings:
             followup_s=env.number("FLAGSTORE_FOLLOWUP_SYNC_SECONDS", 30, 0, 900),
             snapshot_replicas=env.number("FLAGSTORE_SNAPSHOT_REPLICAS", 1, 1, 5),
             reconcile_minutes=env.number("FLAGSTORE_RECONCILE_MINUTES", 5, 1, 360),
+            full_monitoring=env.full_monitoring(),
         )
         _check(env.problems)
         return settings
@@ -141,6 +145,7 @@ class UsageSettings:
     events: bool
     """Whether exposures and events are reported, too: anyone who can write to a log can make them
     up, and providers bill by the keys in them."""
+    full_monitoring: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> UsageSettings:
@@ -152,6 +157,7 @@ class UsageSettings:
             table=env.text("FLAGSTORE_TABLE"),
             snapshot_replicas=env.number("FLAGSTORE_SNAPSHOT_REPLICAS", 1, 1, 5),
             events=environ.get("FLAGSTORE_COLLECT_USAGE", "") == "events",
+            full_monitoring=env.full_monitoring(),
         )
         _check(env.problems)
         return settings
@@ -183,6 +189,13 @@ class _Environment:
             return int(text)
         self.problems.append(f"{name} must be a whole number from {low} to {high}")
         return default
+
+    def full_monitoring(self) -> bool:
+        name = "FLAGSTORE_MONITORING"
+        value = self._environ.get(name, "essential")
+        if value not in ("essential", "full"):
+            self.problems.append(f"{name} must be essential or full")
+        return value == "full"
 
 
 def _check(problems: list[str]) -> None:

@@ -48,7 +48,15 @@ from storesync.pipeline import Sync
 from storesync.retry import Deadline, Limits, SystemClock, now_ms
 from storesync.store import Condition
 from storesync.stores import Stores
-from storesync.telemetry import emit, log, record_error, record_report, record_schedule, redact
+from storesync.telemetry import (
+    emit,
+    log,
+    record_error,
+    record_report,
+    record_schedule,
+    redact,
+    set_monitoring,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -500,7 +508,9 @@ def _config(*, attempts: int = 3) -> Config:
 def syncer() -> Syncer:
     """Return the syncer of this process, created in INIT or at its first event."""
     memory_mb = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512"))
-    return Syncer(SyncSettings.from_env(os.environ), memory_mb=memory_mb)
+    settings = SyncSettings.from_env(os.environ)
+    set_monitoring(full=settings.full_monitoring)
+    return Syncer(settings, memory_mb=memory_mb)
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> Json:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures", "Pinned", "UsageRefused"})
 """Metrics that are also written without their source, as a sum for the alarms."""
+ESSENTIAL = frozenset(
+    {("SyncAgeSeconds", ""), ("SyncFailures", ""), ("Pinned", ""), ("Rejected", "RefusedSet")}
+)
+"""Metrics, each with its reason, that the alarms of Monitoring=essential read."""
 MIN_CHARS: Final = 8
 """Minimum length of a secret: shorter strings would redact words."""
 MAX_KNOWN: Final = 4_000
@@ -34,6 +38,8 @@ _lock = Lock()
 """Sources are synced in threads, each of which registers secrets and logs."""
 _known: dict[str, None] = {}
 """In the order of registration, so that the oldest are dropped first."""
+_full = True
+"""Until the settings are read, since one of the metrics reports that they are wrong."""
 
 
 # -- redaction
@@ -87,26 +93,40 @@ def _line(record: Mapping[str, Any]) -> str:
 log = logger()
 
 
-def emit(source: str, values: Mapping[str, float], **dimensions: str) -> None:
+def set_monitoring(*, full: bool) -> None:
+    """Write all metrics from now on, or only those in :data:`ESSENTIAL`, without a source."""
+    global _full  # noqa: PLW0603 - of the process, as the logger is
+    _full = full
+
+
+def emit(source: str, values: Mapping[str, float], reason: str = "") -> None:
     """Write metrics of one source as one line in CloudWatch's embedded metric format.
 
-    An empty *source* omits the dimension: unauthenticated requests must not create metrics.
+    An empty *source* omits the dimension: unauthenticated requests must not create metrics. Values
+    that are not to become metrics are in the line as well, for queries of the log.
     """
     metrics = EphemeralMetrics(
         namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Flagstore")
     )
-    named = {"source": source, **dimensions} if source else dimensions
-    for name, text in named.items():
-        metrics.add_dimension(name=name, value=text)
+    for name, text in {"source": source, "reason": reason}.items():
+        if text:
+            metrics.add_dimension(name=name, value=text)
     for name, number in values.items():
         unit = MetricUnit.Seconds if name.endswith("Seconds") else MetricUnit.Count
         metrics.add_metric(name=name, unit=unit, value=number)
     document: Any = metrics.serialize_metric_set()
-    directives = document["_aws"]["CloudWatchMetrics"]
-    totals = [metric for metric in directives[0]["Metrics"] if metric["Name"] in TOTALS]
-    if source and totals:
-        others = [name for name in directives[0]["Dimensions"][0] if name != "source"]
-        directives.append({**directives[0], "Dimensions": [others], "Metrics": totals})
+    (written,) = document["_aws"]["CloudWatchMetrics"]
+    directives = [written] if source and _full else []
+    others = [name for name in written["Dimensions"][0] if name != "source"]
+    totals = [each for each in written["Metrics"] if not source or each["Name"] in TOTALS]
+    if not _full:  # without the zeros of sources, since every metric of an hour is billed
+        totals = [each for each in totals if (each["Name"], reason) in ESSENTIAL]
+        totals = [each for each in totals if not source or values[each["Name"]]]
+    if totals:
+        directives.append({**written, "Dimensions": [others], "Metrics": totals})
+    document["_aws"]["CloudWatchMetrics"] = directives
+    if not directives:
+        del document["_aws"]
     # One call, unlike print's two: sources are synced in parallel, and torn lines lose metrics.
     sys.stdout.write(json.dumps(document, separators=(",", ":")) + "\n")
     sys.stdout.flush()

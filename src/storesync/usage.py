@@ -40,7 +40,7 @@ from storesync.http import HttpClient, tls_context
 from storesync.initialization import connect, initialize
 from storesync.providers.base import Published
 from storesync.retry import Deadline, SystemClock
-from storesync.telemetry import emit, log
+from storesync.telemetry import emit, log, set_monitoring
 from storesync.usage_lines import Line, parse, read_delivery
 from storesync.usage_records import DAY_S, UsageRecords, last_uses
 from storesync.usage_report import LIMITS, RefusedError, Reporter
@@ -314,7 +314,9 @@ def _config(*, attempts: int = 3) -> Config:
 @cache
 def collector() -> Collector:
     """Return the collector of this process, created in INIT or at its first event."""
-    return Collector(UsageSettings.from_env(os.environ))
+    settings = UsageSettings.from_env(os.environ)
+    set_monitoring(full=settings.full_monitoring)
+    return Collector(settings)
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> Json:

@@ -30,7 +30,7 @@ from storesync.errors import (
 from storesync.initialization import connect, initialize
 from storesync.model import SyncRequest, WebhookRequest
 from storesync.retry import SystemClock, now_ms
-from storesync.telemetry import emit, log
+from storesync.telemetry import emit, log, set_monitoring
 
 if TYPE_CHECKING:
     import random
@@ -105,7 +105,9 @@ def _config(*, attempts: int) -> Config:
 @cache
 def receiver() -> Receiver:
     """Return the receiver of this process, created in INIT or at its first request."""
-    return Receiver(WebhookSettings.from_env(os.environ))
+    settings = WebhookSettings.from_env(os.environ)
+    set_monitoring(full=settings.full_monitoring)
+    return Receiver(settings)
 
 
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 type Template = Mapping[str, Any]
 
-MOST_PARAMETERS = 20
+MOST_PARAMETERS = 21
 ARN = "arn:${{AWS::Partition}}:{}:${{AWS::Region}}:${{AWS::AccountId}}:"
 PARAMETERS = ARN.format("ssm") + "parameter${ParameterPrefix}/"
 PROFILE = ARN.format("appconfig") + "application/${Application}/configurationprofile/${Profile}"
@@ -301,13 +301,15 @@ def test_no_usage_is_collected_by_default(template: Template) -> None:
     """As for serving; the subscription of ServeFunction's log needs both parameters."""
     assert template["Parameters"]["CollectUsage"]["Default"] == "false"
     parts = [*template["Resources"].items(), *template["Outputs"].items()]
-    conditional = {name for name, each in parts if each.get("Condition") == "CollectsUsage"}
+    collecting = {"CollectsUsage", "CollectsUsageInFull"}
+    conditional = {name for name, each in parts if each.get("Condition") in collecting}
     assert conditional == USAGE | {"UsageDlqUrl", "UsageFunctionArn"}
     using = {name for name, each in parts if USAGE & {*re.findall(r"\w+", " ".join(texts(each)))}}
     assert using <= conditional | {"UsageOfClients"}
     assert template["Resources"]["UsageOfClients"]["Condition"] == "CollectsUsageOfClients"
-    both = [{"Condition": name} for name in ("Serves", "CollectsUsage")]
-    assert template["Conditions"]["CollectsUsageOfClients"] == {"Fn::And": both}
+    for name, other in (("OfClients", "Serves"), ("InFull", "FullMonitoring")):
+        both = template["Conditions"][f"CollectsUsage{name}"]["Fn::And"]
+        assert {each["Condition"] for each in both} == {"CollectsUsage", other}
     assert MARKER in at(template, "UsageOfClients.FilterPattern")
 
 
@@ -325,7 +327,9 @@ def test_bounds_match_the_settings(template: Template) -> None:
     assert limits
     for bound in (min, max):
         numbers = {name: str(bound(values)) for name, values in limits.items()}
-        SyncSettings.from_env(dict.fromkeys(variables, "/x") | numbers)
+        mode = bound(template["Parameters"]["Monitoring"]["AllowedValues"])
+        environ = dict.fromkeys(variables, "/x") | numbers | {"FLAGSTORE_MONITORING": mode}
+        assert SyncSettings.from_env(environ).full_monitoring == (mode == "full")
 
 
 def test_functions_share_the_python_of_the_tests(template: Template) -> None:

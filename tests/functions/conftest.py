@@ -28,7 +28,7 @@ from simulators.split import SplitSimulator
 from simulators.split import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash import rich_flags as unleash_flags
-from storesync import sync, usage, webhook
+from storesync import sync, telemetry, usage, webhook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +128,7 @@ def deployment(
     )["QueueUrl"]
     given = {
         **aws.environment,
+        "FLAGSTORE_MONITORING": "full",
         "FLAGSTORE_PARAMETER_PREFIX": f"/flagstore/{name}",
         "FLAGSTORE_QUEUE_URL": queue_url,
         "FLAGSTORE_TABLE": f"no-table-{name}",
@@ -138,6 +139,7 @@ def deployment(
         monkeypatch.setenv(variable, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", noted[0])
+    monkeypatch.setattr(telemetry, "_full", True)  # as in a new process
     _start_cold()
     yield Deployment(
         prefix=f"/flagstore/{name}", queue_url=queue_url, dlq_url=dlq_url, clients=clients

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench import cost, results
 from flagstore import emf
 from flagstore.snapshot import Info
+from local.stand_in import REPOSITORY
 from simulators import faults
 from simulators.alarms import Alarm, Point, Stack, points
 from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, request, signed
 from simulators.serving import opened
 from simulators.template import read_template
 from simulators.usage import delivery, line
-from storesync import sync, usage, webhook
+from storesync import sync, telemetry, usage, webhook
 from storesync.cli.inspect import STALE_S
 from storesync.config import WEBHOOKS_AGE_S
 from tests.docs.pages import anchors
@@ -38,15 +40,19 @@ ALARMS = [
 NAMES = {
     "AWS::Region": "eu-west-1",
     "AWS::StackName": "some-stack",
+    "CollectUsage": "true",
     "DeadLetterQueue.QueueName": "dead",
     "Queue.QueueName": "requests",
     "ServeApi": "serve-api",
+    "ServeFlags": "true",
     "SyncFunction": "sync",
     "UsageDeadLetters.QueueName": "usage-dead",
     "UsageFunction": "usage",
     "WebhookFunction": "webhook",
 }
-STACK = Stack(TEMPLATE, NAMES)
+STACKS = {mode: Stack(TEMPLATE, NAMES | {"Monitoring": mode}) for mode in ("essential", "full")}
+STACK = STACKS["full"]
+in_both_modes = pytest.mark.parametrize("monitoring", STACKS)
 SERVICES = {
     name: STACK.value(
         TEMPLATE["Resources"][f"{name.capitalize()}Function"]["Properties"]["Environment"]
@@ -75,8 +81,10 @@ class World:
         clock: ShiftedClock,
         output: Output,
         monkeypatch: pytest.MonkeyPatch,
+        monitoring: str,
     ) -> None:
         self.deployment, self.clock = deployment, clock
+        self.alarms = [name for name in ALARMS if STACKS[monitoring].has(name)]
         self.recorded: list[Point] = []
         self._output, self._monkeypatch = output, monkeypatch
         self._read = 0
@@ -117,7 +125,12 @@ class World:
         self.note("AWS/SQS", f"{name}Visible", {"QueueName": queue}, count)
 
     def active(self) -> set[str]:
-        return {name for name in ALARMS if made(name).is_on(self.recorded, self.clock.now())}
+        return {name for name in self.alarms if made(name).is_on(self.recorded, self.clock.now())}
+
+    def written(self) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+        """Return name and dimensions of each custom metric."""
+        own = (point for point in self.recorded if point.namespace == "Flagstore")
+        return {(point.name, frozenset(point.dimensions.items())) for point in own}
 
 
 def made(alarm: str) -> Alarm:
@@ -125,7 +138,13 @@ def made(alarm: str) -> Alarm:
 
 
 @pytest.fixture
+def monitoring() -> str:
+    return "full"
+
+
+@pytest.fixture
 def world(
+    monitoring: str,
     stack: Deployment,
     launchdarkly: LaunchDarklySimulator,
     clock: ShiftedClock,
@@ -135,7 +154,8 @@ def world(
     """Give a healthy deployment with one source."""
     stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY)
     stack.put_webhook("prod", "launchdarkly")
-    healthy = World(stack, clock, output, monkeypatch)
+    monkeypatch.setenv("FLAGSTORE_MONITORING", monitoring)
+    healthy = World(stack, clock, output, monkeypatch, monitoring)
     healthy.schedule(4)
     assert healthy.invoke("webhook", signed("prod", b"{}"))["statusCode"] == 202
     assert len(stack.requests()) == 1
@@ -144,16 +164,20 @@ def world(
 
 
 def assert_alarms(world: World, *alarms: str) -> None:
-    """Assert that these are on, and clear once all is well for their evaluation period."""
-    assert world.active() == set(alarms)
+    """Assert that those of them that exist are on, and clear once all is well for long enough."""
+    assert world.active() == set(alarms) & set(world.alarms)
     world.schedule(max(made(alarm).span_s for alarm in alarms) // SCHEDULE_S + 1)
     assert world.active() == set()
 
 
-def test_provider_down(world: World, launchdarkly: LaunchDarklySimulator) -> None:
-    """The alarm fires once the last good check is three schedules old."""
+@pytest.mark.parametrize(
+    ("monitoring", "key"), [("full", KEY), ("essential", KEY), ("essential", "revoked")]
+)
+def test_provider_down(world: World, launchdarkly: LaunchDarklySimulator, key: str) -> None:
+    """The alarm fires once the last good check is three schedules old, also for a refused key."""
     world.deployment.put_source("other", "launchdarkly", launchdarkly.url, KEY)
-    world.deployment.put_source("prod", "launchdarkly", "http://127.0.0.1:1", KEY)
+    url = "http://127.0.0.1:1" if key == KEY else launchdarkly.url
+    world.deployment.put_source("prod", "launchdarkly", url, key)
     world.clock.advance(30)
     world.schedule(2)
     assert world.active() == set()
@@ -165,6 +189,7 @@ def test_provider_down(world: World, launchdarkly: LaunchDarklySimulator) -> Non
     assert_alarms(world, "FreshnessAlarm", "SyncFailureAlarm")
 
 
+@in_both_modes
 def test_rows_of_another_program(world: World, launchdarkly: LaunchDarklySimulator) -> None:
     """A prefix that is refused raises the alarm: the rows at the former one go stale."""
     world.deployment.clients["dynamodb"].put_item(
@@ -180,6 +205,7 @@ def test_rows_of_another_program(world: World, launchdarkly: LaunchDarklySimulat
     assert_alarms(world, "SyncFailureAlarm")
 
 
+@in_both_modes
 def test_schedule_stops(world: World) -> None:
     """Missing checks raise the alarm, even if webhooks still arrive."""
     world.clock.advance(2 * SCHEDULE_S)
@@ -187,6 +213,7 @@ def test_schedule_stops(world: World) -> None:
     assert_alarms(world, "FreshnessAlarm")
 
 
+@in_both_modes
 def test_no_sources(world: World) -> None:
     world.deployment.remove("sources/prod")
     world.clock.advance(30)
@@ -195,8 +222,12 @@ def test_no_sources(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "alarm"),
-    [(faults.empty_set(), "RefusedSetAlarm"), (faults.status(401), "RefusedCredentialsAlarm")],
+    ("monitoring", "fault", "alarm"),
+    [
+        ("essential", faults.empty_set(), "RefusedSetAlarm"),
+        ("full", faults.empty_set(), "RefusedSetAlarm"),
+        ("full", faults.status(401), "RefusedCredentialsAlarm"),
+    ],
 )
 def test_refusal(
     world: World, launchdarkly: LaunchDarklySimulator, fault: faults.Fault, alarm: str
@@ -207,6 +238,7 @@ def test_refusal(
     assert_alarms(world, alarm)
 
 
+@in_both_modes
 def test_pinned_source(world: World) -> None:
     """A pin raises the alarm from the first check that it holds back, and by its age."""
     until = int((world.clock.now() + 4.5 * SCHEDULE_S) * 1000)
@@ -222,6 +254,7 @@ def test_pinned_source(world: World) -> None:
     assert_alarms(world, "PinnedAlarm", "FreshnessAlarm")
 
 
+@in_both_modes
 def test_dead_letter(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The alarm stays on until the dead letter is removed."""
     monkeypatch.setattr(sync, "RETRY_S", 0)
@@ -341,6 +374,7 @@ def test_store_down(world: World, calls: Calls) -> None:
     assert_alarms(world, "FreshnessAlarm", "SyncFailureAlarm")
 
 
+@in_both_modes
 def test_unreadable_parameters(world: World, calls: Calls) -> None:
     """Processes with parameters continue; new ones raise the alarm, and recover."""
     calls.down["ssm"] = "AccessDeniedException"
@@ -425,6 +459,63 @@ SEARCH = re.compile(
 )
 
 
+def exercise(world: World, launchdarkly: LaunchDarklySimulator) -> None:
+    """Publish a change, and let most things fail that have a metric."""
+    launchdarkly.set_flag("one-more")
+    world.clock.advance(10)
+    world.invoke("webhook", signed("prod", b"{}"))
+    world.invoke("sync", batch(*world.deployment.receive()))
+    world.invoke("webhook", signed("prod", b"{}", FORGED))
+    world.invoke("webhook", signed("stranger", b"{}"))
+    world.invoke("webhook", {**signed("prod", b""), "isBase64Encoded": True, "body": "%"})
+    launchdarkly.faults.append(faults.status(401))
+    world.schedule()
+
+
+@pytest.mark.parametrize("monitoring", ["essential"])
+def test_essential_metrics(
+    world: World, launchdarkly: LaunchDarklySimulator, output: Output
+) -> None:
+    """While all is well, one metric covers all sources; none is written that no alarm reads.
+
+    The log has the others' values.
+    """
+    world.deployment.put_source("other", "launchdarkly", launchdarkly.url, KEY)
+    world.clock.advance(30)
+    world.schedule()
+    service = ("service", SERVICES["sync"])
+    healthy = {("SyncAgeSeconds", frozenset({service}))}
+    assert world.written() == healthy
+    exercise(world, launchdarkly)
+    world.invoke("usage", delivery(line({"flag": [[1, 0, 1]]})))
+    assert world.written() == healthy | {("SyncFailures", frozenset({service}))}
+    logged = {name for each in output.logs for name in each}
+    assert {"RequestToPublishSeconds", "SignatureFailures", "NotFound", "Fetches"} <= logged
+
+
+def test_metrics_and_alarms_that_are_billed() -> None:
+    """The cost page's formula knows how many there are."""
+    read = set()
+    for mode, stack in STACKS.items():
+        without = Stack(TEMPLATE, {"Monitoring": mode})
+        assert sum(map(without.has, ALARMS)) == cost.ALARMS[mode]
+        assert stack.has("Dashboard") == (mode == "full")
+    for name in filter(STACKS["essential"].has, ALARMS):
+        properties = STACK.value(TEMPLATE["Resources"][name]["Properties"])
+        if properties["Namespace"] == "Flagstore":
+            dimensions = {each["Name"]: each["Value"] for each in properties["Dimensions"]}
+            read.add((properties["MetricName"], dimensions.get("reason", "")))
+    assert read == telemetry.ESSENTIAL
+
+
+def test_cost_of_a_small_deployment() -> None:
+    """A month costs at most $2 by default, of which CloudWatch's are at most $1.50."""
+    counted = results.load(REPOSITORY / "docs/benchmarks/results.json")["P8"].figures["small"]
+    lines = cost.ours(cost.LOADS[0], cost.Units(**counted))
+    assert sum(lines.values()) <= 2
+    assert sum(each for name, each in lines.items() if name.startswith("CloudWatch")) <= 1.5
+
+
 def test_dashboard_metrics(world: World, launchdarkly: LaunchDarklySimulator) -> None:
     """Each metric in the dashboard is written by the functions, a reader or AWS."""
     body = json.loads(
@@ -442,15 +533,7 @@ def test_dashboard_metrics(world: World, launchdarkly: LaunchDarklySimulator) ->
             else:
                 assert metric[:2] in AWS_METRICS
                 assert metric[3] in {*NAMES.values()}
-    launchdarkly.set_flag("one-more")
-    world.clock.advance(10)
-    world.invoke("webhook", signed("prod", b"{}"))
-    world.invoke("sync", batch(*world.deployment.receive()))
-    world.invoke("webhook", signed("prod", b"{}", FORGED))
-    world.invoke("webhook", signed("stranger", b"{}"))
-    world.invoke("webhook", {**signed("prod", b""), "isBase64Encoded": True, "body": "%"})
-    launchdarkly.faults.append(faults.status(401))
-    world.schedule()
+    exercise(world, launchdarkly)
     info = Info("prod", "", 1, "", {}, 0, 1.0, 2.0, 3.5, stale=False, error="")
     world.recorded += points(json.loads(emf.line(info)), 0)
     written = {

@@ -42,6 +42,11 @@ class Stack:
         }
         self._references = {**defaults, **references}
 
+    def has(self, name: str) -> bool:
+        """Return whether a resource is created."""
+        condition = self._template["Resources"][name].get("Condition")
+        return condition is None or self._condition({"Condition": condition})
+
     def value(self, value: Any) -> Any:
         if isinstance(value, list):
             return [self.value(each) for each in value]
@@ -71,6 +76,10 @@ class Stack:
 
     def _condition(self, value: Any) -> bool:
         ((name, argument),) = value.items()
+        if name == "Condition":
+            return self._condition(self._template["Conditions"][argument])
+        if name == "Fn::And":
+            return all(map(self._condition, argument))
         if name == "Fn::Not":
             return not self._condition(argument[0])
         left, right = self.value(argument)

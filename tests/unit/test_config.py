@@ -489,6 +489,7 @@ def test_all_problems_of_the_environment() -> None:
         "FLAGSTORE_PARAMETER_PREFIX": "/flagstore/",
         "FLAGSTORE_FOLLOWUP_SYNC_SECONDS": "901",
         "FLAGSTORE_SNAPSHOT_REPLICAS": "²",
+        "FLAGSTORE_MONITORING": "some",
     }
     with pytest.raises(ConfigurationError) as caught:
         SyncSettings.from_env(wrong)
@@ -497,4 +498,5 @@ def test_all_problems_of_the_environment() -> None:
         "FLAGSTORE_TABLE is not set",
         "FLAGSTORE_FOLLOWUP_SYNC_SECONDS must be a whole number from 0 to 900",
         "FLAGSTORE_SNAPSHOT_REPLICAS must be a whole number from 1 to 5",
+        "FLAGSTORE_MONITORING must be essential or full",
     ]
