@@ -11,6 +11,7 @@ import pytest
 import trustme
 from botocore.exceptions import ClientError
 
+from bench.cost import ALARMS
 from local.certificates import client_context
 from local.deploy import Deployed, build, connect, function_log, sam_deploy
 from local.repairs import Stack, repair
@@ -46,6 +47,7 @@ class Release(NamedTuple):
     """Hash of the code of each function and of the layer."""
     level: str
     schedule: str
+    alarms: int
     table: str
     table_made_at: float
     webhooks: str
@@ -82,6 +84,7 @@ class Life:
             | {"layer": layer["CodeSha256"]},
             sync["Environment"]["Variables"]["POWERTOOLS_LOG_LEVEL"],
             schedule["ScheduleExpression"],
+            len(self.aws.client("cloudwatch").describe_alarms()["MetricAlarms"]),
             deployed.table,
             table["CreationDateTime"].timestamp(),
             deployed.webhook_base_url,
@@ -181,19 +184,19 @@ def life(releases: tuple[Path, Path, Path]) -> Iterator[Life]:
 def test_deployed_updated_and_rolled_back(life: Life, releases: tuple[Path, Path, Path]) -> None:
     """A flag goes from webhook, queue and table to the example's response, in each release."""
     first = life.first
-    assert (first.level, first.schedule) == ("INFO", "rate(5 minutes)")
+    assert first[1:4] == ("INFO", "rate(5 minutes)", ALARMS["essential"])
     assert life.change("button-color", fallthrough={"variation": 0}) == 202
     life.deploy_consumer()
     life.shop_shows("blue")
     assert life.provider.requests[-1].headers["user-agent"] == "flagstore"
     assert SILENT not in life.sources()
 
-    # The next release, with two other parameters: no flag is lost, and the old layer reads on.
-    changed = {"ReconcileMinutes": "1", "LogLevel": "DEBUG"}
+    # The next release, with other parameters: no flag is lost, and the old layer reads on.
+    changed = {"ReconcileMinutes": "1", "LogLevel": "DEBUG", "Monitoring": "full"}
     updated = life.deploy(releases[1], changed)
     assert all(updated.code[name] != first.code[name] for name in first.code)
-    assert (updated.level, updated.schedule) == ("DEBUG", "rate(1 minute)")
-    assert updated[3:] == first[3:]  # table and webhook URL
+    assert updated[1:4] == ("DEBUG", "rate(1 minute)", ALARMS["full"])
+    assert updated[4:] == first[4:]  # table and webhook URL
     life.shop_shows("blue")
     assert life.change("button-color", fallthrough={"variation": 1}) == 202
     life.shop_shows("green")
