@@ -37,9 +37,9 @@ class Queue:
     def __init__(self) -> None:
         self.bodies: list[str] = []
 
-    def send_message(self, *, MessageBody: str, **_: object) -> dict[str, Any]:  # noqa: N803 - boto3's
-        """Keep a message."""
-        self.bodies.append(MessageBody)
+    def send_message_batch(self, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - boto3's
+        """Keep messages."""
+        self.bodies += [entry["MessageBody"] for entry in request["Entries"]]
         return {}
 
     def change_message_visibility(self, **_: object) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Configuration: the functions' environment, and the sources in SSM parameters under one prefix.
 
 ``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, document, store,
-                                   allow_http, rows_prefix, adopt, drain
+                                   allow_http, rows_prefix, adopt, drain, webhook
 ``<prefix>/credentials/<source>``  SecureString, JSON: provider, key, base_url, store_url; for
                                    SyncFunction only; not needed if a provider accepts the
                                    function's own credentials. It states where the key may be sent,
                                    so nothing in the source's parameter can send it elsewhere
-``<prefix>/webhooks/<source>``     SecureString, JSON: provider, method, secrets, header, options;
-                                   for WebhookFunction only
+``<prefix>/webhooks/<webhook>``    SecureString, JSON: provider, method, secrets, header, and either
+                                   options, for the source of that name, or sources, each with its
+                                   options; for WebhookFunction only
 
 All problems of a setting or parameter are reported together. Messages quote no values except
 provider names, since most parameters hold secrets. A wrong parameter affects only its own source.
@@ -70,10 +71,11 @@ SERVER_ERROR = 500
 
 SOURCE_FIELDS = (
     *("provider", "options", "rows", "document", "store", "allow_http"),
-    *("rows_prefix", "adopt", "drain"),
+    *("rows_prefix", "adopt", "drain", "webhook"),
 )
+"""``webhook`` is for the command line: the webhook of the source, unless it has the same name."""
 CREDENTIAL_FIELDS = ("provider", "key", "base_url", "store_url")
-WEBHOOK_FIELDS = ("provider", "method", "secrets", "header", "options")
+WEBHOOK_FIELDS = ("provider", "method", "secrets", "header", "options", "sources")
 STORES = ("dynamodb", "redis")
 _PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{0,64}")
 MIN_SECRET = 16
@@ -396,11 +398,11 @@ class WebhookConfigs:
         self.load = self._webhooks.load
 
     def get(self, name: str) -> WebhookConfig:
-        """Return the webhook config of one source; raises as :meth:`Sources.get` does."""
+        """Return the webhook config of that name; raises as :meth:`Sources.get` does."""
         where = f"{self._webhooks.path}/{name}"
         text = self._webhooks.values(WEBHOOKS_AGE_S).get(name)
         if text is None:
-            raise UnknownSourceError(f"no webhook for source {name!r}: {where} does not exist")
+            raise UnknownSourceError(f"no webhook {name!r}: {where} does not exist")
         webhook = parse_webhook(name, where, text)
         register_secret(*webhook.secrets)  # again, since the oldest are dropped
         return webhook
@@ -526,12 +528,12 @@ def parse_webhook(name: str, where: str, text: str) -> WebhookConfig:
         fields.problem(f"{provider.title} sends no webhooks: remove this parameter")
     meaning = "the name of the header that carries the secret" if method == "header" else ""
     webhook = WebhookConfig(
-        source=name,
+        name=name,
         provider=provider.name if provider else "",
         method=method,
         secrets=fields.secrets(),
         header=fields.text("header", meaning).lower(),
-        options=fields.texts("options", provider.webhook_options if provider else None),
+        sources=fields.sources(name, provider.webhook_options if provider else None),
     )
     _check(problems)
     register_secret(*webhook.secrets)
@@ -623,14 +625,37 @@ class _Fields:
 
         A misspelt name must not be ignored: a source without its filter has another flag set.
         """
-        value = self._values.get(field, {})
+        return self._texts(f'"{field}"', self._values.get(field, {}), known)
+
+    def _texts(self, label: str, value: Any, known: tuple[str, ...] | None) -> dict[str, str]:  # noqa: ANN401 - JSON
         if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-            self.problem(f'"{field}" must be an object of strings')
+            self.problem(f"{label} must be an object of strings")
             return {}
         for name in sorted(value.keys() - set(value if known is None else known)):
             names = f"use one of {', '.join(known)}" if known else "none are supported"
-            self.problem(f'"{field}": {_shown(name, "a name")} is unknown: {names}')
+            self.problem(f"{label}: {_shown(name, 'a name')} is unknown: {names}")
         return value
+
+    def sources(self, name: str, known: tuple[str, ...] | None) -> dict[str, dict[str, str]]:
+        """Return the options of each source that a webhook concerns; by default, of its own."""
+        if "sources" not in self._values:
+            return {name: self.texts("options", known)}
+        if "options" in self._values:
+            self.problem('"options" must be given for each source in "sources"')
+        value = self._values["sources"]
+        if not isinstance(value, dict) or not value:
+            self.problem('"sources" must be an object: the options of each source by its name')
+            return {}
+        for source in value:
+            try:
+                check_source(source)
+            except reader_errors.ConfigurationError:
+                self.problem('"sources": a name is not a valid source name')
+                return {}
+        return {
+            source: self._texts(f'the options of "{source}"', options, known)
+            for source, options in value.items()
+        }
 
     def secrets(self) -> tuple[Secret, ...]:
         if self._broken:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from flagstore.codec import LargeSegment
     from flagstore.keys import SnapshotRecord
 
+SQS_BATCH = 10
+"""Maximum number of messages per call."""
 NATIVE = {"launchdarkly", "split"}
 """Providers whose SDKs read Redis in a documented layout."""
 
@@ -112,9 +114,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class WebhookConfig:
-    """How to verify the webhooks of one source. Holds no provider credential."""
+    """How to verify webhooks, and the sources that they concern. Holds no provider credential."""
 
-    source: str
+    name: str
+    """As in its URL. Unless it covers several sources, the source's."""
     provider: str
     method: str
     """``signature``, ``authorization``, ``header`` or ``url``; see ``Provider.methods``."""
@@ -122,8 +125,8 @@ class WebhookConfig:
     """The current and, while rotating, the previous secret. Never empty."""
     header: str = ""
     """Name of the header that carries the secret, for the method ``header``."""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """For example ``project`` and ``environment``, to ignore other environments' events."""
+    sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Source → options, such as ``project`` and ``environment``: other events do not concern it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from storesync.errors import (
 )
 from storesync.http import HttpClient, HttpLimits, tls_context
 from storesync.initialization import connect, initialize
-from storesync.model import ProviderEvent, SyncRequest
+from storesync.model import SQS_BATCH, ProviderEvent, SyncRequest
 from storesync.pipeline import Sync
 from storesync.retry import Deadline, Limits, SystemClock, now_ms
 from storesync.store import Condition
@@ -82,7 +82,6 @@ STEP_S = 2.0
 """Between two sources' scheduled checks; less if all would take over half of the interval."""
 STATE_S = 3.0
 """Time limit for reading when a source was last checked."""
-SQS_BATCH = 10
 MAX_DELAY_S = 900
 """SQS delays a message by at most 15 minutes."""
 FOLLOWUP_SLACK_MS = 5_000

@@ -1,7 +1,8 @@
 """WebhookFunction, which faces the internet.
 
-It verifies the signature or secret on the raw bytes and puts one message on the queue. It can
-neither read nor write flags, and holds no provider credential.
+It verifies the signature or secret on the raw bytes and puts one message on the queue for each
+source that the event concerns. It can neither read nor write flags, and holds no provider
+credential.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import json
 import os
 from functools import cache, partial
+from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -28,16 +30,18 @@ from storesync.errors import (
     WebhookError,
 )
 from storesync.initialization import connect, initialize
-from storesync.model import SyncRequest, WebhookRequest
+from storesync.model import SQS_BATCH, SyncRequest, WebhookRequest
+from storesync.providers.base import json_object
 from storesync.retry import SystemClock, now_ms
 from storesync.telemetry import emit, log, set_monitoring
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
     from mypy_boto3_ssm import SSMClient
 
     from storesync.initialization import Job
@@ -73,24 +77,45 @@ class Receiver:
         """Return the jobs that can run before the first request."""
         return self._webhooks.load, partial(connect, self._sqs)
 
-    def receive(self, source: str, event: Mapping[str, Any], token: str) -> int:
-        """Verify one webhook and put one message on the queue; return the HTTP status.
+    def receive(self, name: str, event: Mapping[str, Any], token: str) -> int:
+        """Verify one webhook and queue a sync request for each source that it concerns.
+
+        Return the HTTP status.
 
         Raises as :meth:`WebhookConfigs.get` does, and WebhookError if it is not accepted.
         """
-        webhook = self._webhooks.get(source)
+        webhook = self._webhooks.get(name)
         provider = providers.get(webhook.provider)
         request = _request(event, token)
         provider.verify(request, webhook)
-        required, delivery = provider.webhook_event(request, webhook)
-        if required is None:
-            log.info("acknowledged an event that concerns no flags", source=source)
-            return provider.accepted_status
-        sync_request = SyncRequest(source, required, now_ms(self._clock), "webhook", delivery)
-        self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=sync_request.message())
-        log.info("requested", source=source, required=required, delivery=delivery)
-        emit(source, {"SyncRequests": 1})
+        body, now, requests = json_object(request.body), now_ms(self._clock), []
+        for source, options in webhook.sources.items():
+            required, delivery = provider.webhook_event(body, options)
+            if required is not None:
+                requests.append(SyncRequest(source, required, now, "webhook", delivery))
+        if not requests:
+            log.info("acknowledged an event that concerns no flags", source=name)
+        for some in batched(requests, SQS_BATCH, strict=False):
+            self._send(some)
         return provider.accepted_status
+
+    def _send(self, requests: Sequence[SyncRequest]) -> None:
+        entries: list[SendMessageBatchRequestEntryTypeDef] = [
+            {"Id": str(number), "MessageBody": each.message()}
+            for number, each in enumerate(requests)
+        ]
+        response = self._sqs.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
+        failed = response.get("Failed", [])
+        lost = {entry["Id"] for entry in failed}
+        for number, each in enumerate(requests):
+            if str(number) not in lost:
+                log.info(
+                    "requested", source=each.source, required=each.required, delivery=each.delivery
+                )
+                emit(each.source, {"SyncRequests": 1})
+        if failed:
+            code, message = failed[0]["Code"], failed[0].get("Message", "")
+            raise ClientError({"Error": {"Code": code, "Message": message}}, "SendMessageBatch")
 
 
 def _config(*, attempts: int) -> Config:

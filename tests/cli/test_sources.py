@@ -296,7 +296,8 @@ def test_forget_what_cannot_be_removed(rig: Rig, prod: LaunchDarklySimulator) ->
 def test_manual_steps(name: str) -> None:
     for method in providers.get(name).methods:
         secret = Secret("s" * 16)
-        webhook = WebhookConfig("prod", name, method, (secret,), "x-secret", {"environment": "e"})
+        sources = {"prod": {"environment": "e"}}
+        webhook = WebhookConfig("prod", name, method, (secret,), "x-secret", sources)
         steps = "\n".join(manual_steps("https://webhooks.example/webhooks", webhook))
         assert "https://webhooks.example/webhooks/prod" in steps
         assert "s" * 16 in steps

@@ -119,6 +119,7 @@ def test_put_parameter_commands_create_sources(aws: StandIn, page: str, tmp_path
     sources = Sources(client, prefix, SystemClock())
     webhooks = WebhookConfigs(client, prefix, SystemClock())
     assert sources.names() == sorted(names["sources"])
+    assert all(webhooks.get(name).sources for name in names["webhooks"])
     for name in names["sources"]:
         source = sources.get(name)
         provider = providers.get(source.provider)

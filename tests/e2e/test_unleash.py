@@ -272,7 +272,10 @@ def test_cli_registers_the_webhook(chain: Chain) -> None:
     before = len(chain.server.webhooks())
     assert registrar.register(base, webhook) == "created"
     header = replace(
-        webhook, method="header", header="x-secret", options={"environment": "production"}
+        webhook,
+        method="header",
+        header="x-secret",
+        sources={"registered": {"environment": "production"}},
     )
     assert registrar.register(base, header) == "updated"
     there = registrar.find(base, webhook)

@@ -295,12 +295,14 @@ class ColdBurst(Burst):
             load()
         return receiver
 
-    def send_message(self, **message: str) -> None:
+    def send_message_batch(self, **batch: Any) -> dict[str, Any]:
         self.take(SQS_S)
-        parsed = parse({"Records": [{"messageId": "1", "body": message["MessageBody"]}]})
+        (entry,) = batch["Entries"]
+        parsed = parse({"Records": [{"messageId": "1", "body": entry["MessageBody"]}]})
         assert isinstance(parsed, tuple)
         assert parsed[0].request
         self.queue.append((self.simulation.time, parsed[0].request))
+        return {}
 
     def serve(self, requests: list[SyncRequest]) -> bool:
         """Read the source as SyncFunction does, in a new process for each poller."""

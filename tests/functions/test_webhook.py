@@ -10,6 +10,7 @@ import pytest
 
 from simulators.deployment import (
     BODY_CANARY,
+    KEY,
     SECRET,
     TOKEN,
     Calls,
@@ -17,14 +18,15 @@ from simulators.deployment import (
     Deployment,
     Output,
     ShiftedClock,
+    batch,
     request,
     signed,
 )
-from simulators.launchdarkly import audit_entry, sign
+from simulators.launchdarkly import LaunchDarklySimulator, audit_entry, sign
 from simulators.launchdarkly_flags import new_flag
 from simulators.server import compact
 from simulators.unleash import event as unleash_event
-from storesync import webhook
+from storesync import sync, webhook
 from storesync.config import WEBHOOKS_AGE_S
 
 FORGED = "canary-of-a-stranger-0007"
@@ -179,6 +181,75 @@ def test_unknown_sources_create_no_metrics(receiving: Deployment, output: Output
     not_found = sum(status == 404 for _name, _event, status in REFUSED) + 40
     assert output.sums()["NotFound"] == not_found
     assert receiving.waiting()["due"] == 0
+
+
+SHOP = {"project": "shop", "environment": "production"}
+PAY = {"project": "pay", "environment": "production"}
+BOTH = {"shop", "pay"}
+
+
+def test_one_webhook_for_a_whole_account(
+    stack: Deployment, launchdarkly: LaunchDarklySimulator, output: Output
+) -> None:
+    """A change is published for the sources whose project and environment its event concerns."""
+    for name in BOTH:
+        stack.put_source(name, "launchdarkly", launchdarkly.url, KEY)
+    stack.put_webhook("account", "launchdarkly", sources={"shop": SHOP, "pay": PAY})
+    events = [
+        ("proj/shop:env/production:flag/{}", SECRET, 202, {"shop"}),
+        ("proj/pay:env/production:flag/{}", SECRET, 202, {"pay"}),
+        ("proj/pay:env/production:flag/{}", FORGED, 401, set()),
+        ("proj/pay:env/test:flag/{}", SECRET, 202, set()),
+        ("proj/other:env/production:flag/{}", SECRET, 202, set()),
+        ("proj/pay:env/production:segment/beta", SECRET, 202, {"pay"}),
+        ("proj/shop", SECRET, 202, {"shop"}),
+        ("*", SECRET, 202, BOTH),
+        ("something new", SECRET, 202, BOTH),
+    ]
+    for number, (resource, secret, status, concerned) in enumerate(events):
+        key = f"flag-of-event-{number}"
+        launchdarkly.set_flag(key)
+        accesses = [{"action": "updateOn", "resource": resource.format(key)}]
+        after = {**new_flag(key), "version": 1}
+        body = audit_entry("flag", key, "updateOn", after=after) | {"accesses": accesses}
+        del body["target"]
+        assert send(signed("account", compact(body), secret))[0] == status, resource
+        records = stack.receive()
+        if records:
+            assert sync.handler(batch(*records), Context()) == {"batchItemFailures": []}
+            stack.acknowledge(records)
+        assert {name for name in BOTH if key in stack.flags(name)} == concerned, resource
+    assert output.sums(source="account") == {"SignatureFailures": 1}
+    for name in BOTH:
+        assert output.sums(source=name)["SyncRequests"] == 4
+
+
+def test_event_of_all_environments_of_unleash(deployment: Deployment) -> None:
+    """One that names no environment concerns every source of its webhook."""
+    names = ("production", "development")
+    sources = {name: {"environment": name} for name in names}
+    deployment.put_webhook("unleash", "unleash", sources=sources)
+    for given, concerned in (("production", {"production"}), (None, {*names}), ("test", set())):
+        assert send(bearer(enabled(given)))[0] == 202
+        assert {each["source"] for each in deployment.requests()} == concerned
+
+
+def test_many_sources_are_requested_in_batches(
+    deployment: Deployment, calls: Calls, output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQS takes ten messages per call; if it loses one, the response is 503 for another try."""
+    sources: dict[str, Any] = {f"source-{number}": {} for number in range(12)}
+    deployment.put_webhook("account", "launchdarkly", sources=sources)
+    assert send(signed("account", entry()))[0] == 202
+    assert [len(call["Entries"]) for call in calls.of("SendMessageBatch")] == [10, 2]
+    assert sorted(each["source"] for each in deployment.requests()) == sorted(sources)
+    failed = [{"Id": "0", "Code": "InternalError", "SenderFault": False}]
+    response = {"Failed": failed, "Successful": []}
+    monkeypatch.setattr(webhook.receiver()._sqs, "send_message_batch", lambda **_: response)
+    output.forget()
+    assert refuse(signed("account", entry()), 503) == "try again"
+    assert output.sums() == {"SyncRequests": 9, "EnqueueFailures": 1}
+    assert output.sums(source="source-0") == {}
 
 
 def test_metrics_per_source(receiving: Deployment, output: Output) -> None:

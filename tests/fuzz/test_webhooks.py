@@ -75,8 +75,9 @@ class Receiving:
         monkeypatch.setattr(webhook.log._logger, "level", 10)  # DEBUG
         monkeypatch.setattr(webhook.log._logger, "propagate", False)  # pytest would keep all lines
 
-    def send_message(self, **message: str) -> None:
-        self.requests.append(message["MessageBody"])
+    def send_message_batch(self, **request: Any) -> dict[str, Any]:
+        self.requests += [entry["MessageBody"] for entry in request["Entries"]]
+        return {}
 
     def send(self, event: Any) -> tuple[int, str]:
         response = webhook.handler(event, Context())

@@ -433,9 +433,17 @@ def test_webhook(text: dict[str, Any], method: str, header: str) -> None:
     secrets, options = [SECRET, SECRET[::-1]], {"environment": "production"}
     webhook = parse({**text, "secrets": secrets, "options": options})
     assert webhook == WebhookConfig(
-        "prod", text["provider"], method, tuple(map(Secret, secrets)), header, options
+        "prod", text["provider"], method, tuple(map(Secret, secrets)), header, {"prod": options}
     )
     assert SECRET not in repr(webhook)
+
+
+@pytest.mark.parametrize("text", [LAUNCHDARKLY, {"provider": "split"}, UNLEASH])
+def test_webhook_of_several_sources(text: dict[str, Any]) -> None:
+    """Each has its options, or none; the webhook's own name need not be a source."""
+    sources = {"shop": {"environment": "production"}, "pay": {}}
+    webhook = parse({**text, "secrets": [SECRET], "sources": sources})
+    assert (webhook.name, webhook.sources) == ("prod", sources)
 
 
 @pytest.mark.parametrize(
@@ -455,6 +463,18 @@ def test_webhook(text: dict[str, Any], method: str, header: str) -> None:
         ({"provider": "x", "method": "y"}, ["\"provider\": no provider 'x'"]),
         ({"options": {"environment": ["a"]}}, ['"options" must be an object of strings']),
         ({"options": {"env": "a"}}, ['"options": "env" is unknown: use one of project, env']),
+        ({"sources": {}}, ['"sources" must be an object: the options of each source']),
+        ({"sources": ["shop"]}, ['"sources" must be an object: the options of each source']),
+        ({"sources": {"Shop": {}}}, ['"sources": a name is not a valid source name']),
+        ({"sources": {"shop": "production"}}, ['the options of "shop" must be an object of']),
+        (
+            {"options": {}, "sources": {"shop": {"env": "a"}, "pay": {"project": 7}}},
+            [
+                '"options" must be given for each source in "sources"',
+                'the options of "shop": "env" is unknown: use one of project, env',
+                'the options of "pay" must be an object of strings',
+            ],
+        ),
         (
             {"key": KEY, "options": [], "secrets": []},
             ['"key" is unknown', '"secrets" must hold', '"options" must be an object'],

@@ -119,8 +119,8 @@ def test_webhook_function_is_ready_before_first_request(endpoint: Endpoint) -> N
         assert lines_of_import(process) == []
         assert endpoint.operations == ["GET /", "GetParametersByPath"]
         assert handle(process, signed("prod", b"{}"))["statusCode"] == 202
-    assert [what for what, _ in endpoint.called[2:]] == ["SendMessage"]
-    assert endpoint.connections_of("SendMessage") == endpoint.connections_of("GET /")
+    assert [what for what, _ in endpoint.called[2:]] == ["SendMessageBatch"]
+    assert endpoint.connections_of("SendMessageBatch") == endpoint.connections_of("GET /")
 
 
 def test_sync_function_is_ready_before_first_event(endpoint: Endpoint) -> None:

@@ -11,7 +11,8 @@ from simulators.canned import Canned
 from simulators.launchdarkly import audit_entry
 from simulators.launchdarkly_flags import new_flag, new_segment
 from storesync import errors
-from storesync.model import FlagSet, Secret, Source, WebhookConfig, WebhookRequest
+from storesync.model import FlagSet, Secret, Source
+from storesync.providers.base import json_object
 from storesync.providers.launchdarkly import LaunchDarkly
 
 PROVIDER = LaunchDarkly()
@@ -21,8 +22,7 @@ HERE = "proj/shop:env/production"
 
 def required_by(body: Any, **options: str) -> tuple[str, ...] | None:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    webhook = WebhookConfig("prod", "launchdarkly", "signature", (Secret("s"),), options=options)
-    return PROVIDER.webhook_event(WebhookRequest({}, raw), webhook).required
+    return PROVIDER.webhook_event(json_object(raw), options).required
 
 
 def touching(*resources: Any, kind: Any = "flag", action: str = "updateOn") -> dict[str, Any]:

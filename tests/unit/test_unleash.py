@@ -15,6 +15,7 @@ from simulators.unleash import event
 from simulators.unleash_flags import new_flag, new_segment
 from storesync import errors
 from storesync.model import FlagSet, Secret, Source, WebhookConfig, WebhookRequest
+from storesync.providers.base import json_object
 from storesync.providers.unleash import Unleash
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ def test_secret_with_bearer() -> None:
 
 
 def required_by(body: Any, **options: str) -> tuple[str, ...] | None:
-    webhook = WebhookConfig("prod", "unleash", "url", (Secret(SECRET),), options=options)
-    raw = json.dumps(body).encode()
-    return PROVIDER.webhook_event(WebhookRequest({}, raw), webhook).required
+    return PROVIDER.webhook_event(json_object(json.dumps(body).encode()), options).required
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import requests
 from storesync.cli.screen import CommandError, Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from storesync.model import WebhookConfig
 
@@ -60,7 +60,7 @@ UNLEASH_EVENTS = (
 def webhook_url(base: str, webhook: WebhookConfig) -> str:
     """Return the URL for the provider. With the method ``url`` it contains the secret."""
     secret = f"/{webhook.secrets[0].reveal()}" if webhook.method == "url" else ""
-    return f"{base}/{webhook.source}{secret}"
+    return f"{base}/{webhook.name}{secret}"
 
 
 def manual_steps(base: str, webhook: WebhookConfig) -> list[str]:
@@ -74,23 +74,31 @@ def manual_steps(base: str, webhook: WebhookConfig) -> list[str]:
     known = {
         "url": webhook_url(base, webhook),
         "secret": secret,
-        "environment": webhook.options.get("environment", "of the key"),
-        "policy": json.dumps(launchdarkly_policy(webhook.options)),
+        "environment": " and ".join(_environments(webhook)) or "of the key",
+        "policy": json.dumps(launchdarkly_policy(webhook.sources.values())),
         "proof": proofs.get(webhook.method, ""),
     }
     steps = _STEPS.get(webhook.provider, ("Send its webhook to {url}; see docs/configure.md",))
     return [text.format_map(known) for text in steps]
 
 
-def launchdarkly_policy(options: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return LaunchDarkly's policy for everything in an environment that SDKs receive."""
-    project = f"proj/{options.get('project') or '*'}"
-    where = f"{project}:env/{options.get('environment') or '*'}"
+def _environments(webhook: WebhookConfig) -> list[str]:
+    """Return the environments of a webhook's sources; none if one of them takes all."""
+    found = [options.get("environment", "") for options in webhook.sources.values()]
+    return list(dict.fromkeys(found)) if all(found) else []
+
+
+def launchdarkly_policy(sources: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return LaunchDarkly's policy for everything that SDKs receive, by the sources' options."""
+    places: dict[str, str] = {}
+    for options in sources:
+        project = f"proj/{options.get('project') or '*'}"
+        places[f"{project}:env/{options.get('environment') or '*'}"] = project
     resources = [
-        [f"{where}:flag/*"],
-        [f"{where}:segment/*"],
+        [f"{where}:flag/*" for where in places],
+        [f"{where}:segment/*" for where in places],
         # Some edits of AI Configs apply to the whole project.
-        [f"{where}:aiconfig/*", f"{project}:aiconfig/*"],
+        [f"{where}:aiconfig/*" for where in (*places, *dict.fromkeys(places.values()))],
     ]
     return [{"effect": "allow", "actions": ["*"], "resources": each} for each in resources]
 
@@ -119,7 +127,7 @@ class Registrar:
         if webhook.provider == "unleash":
             # The API hides URLs, so the description identifies the webhook.
             addons = self._call("GET", "/api/admin/addons").get("addons", [])
-            description = f"flagstore: {base}/{webhook.source}"
+            description = f"flagstore: {base}/{webhook.name}"
             return next((each for each in addons if each.get("description") == description), None)
         items = self._call("GET", "/api/v2/webhooks").get("items", [])
         url = webhook_url(base, webhook)
@@ -174,25 +182,24 @@ def _addon(base: str, webhook: WebhookConfig) -> dict[str, Any]:
         "authorization": {"authorization": secret},
         "header": {"customHeaders": json.dumps({webhook.header: secret})},
     }.get(webhook.method, {})
-    environment = webhook.options.get("environment")
     return {
         "provider": "webhook",
         "enabled": True,
-        "description": f"flagstore: {base}/{webhook.source}",
+        "description": f"flagstore: {base}/{webhook.name}",
         "parameters": {"url": webhook_url(base, webhook), **proof},
         "events": list(UNLEASH_EVENTS),
         "projects": [],
-        "environments": [environment] if environment else [],
+        "environments": _environments(webhook),
     }
 
 
 def _webhook(base: str, webhook: WebhookConfig) -> dict[str, Any]:
     return {
-        "name": f"flagstore: {webhook.source}",
+        "name": f"flagstore: {webhook.name}",
         "url": webhook_url(base, webhook),
         "on": True,
         "sign": True,
         "secret": webhook.secrets[0].reveal(),
-        "statements": launchdarkly_policy(webhook.options),
+        "statements": launchdarkly_policy(webhook.sources.values()),
         "tags": ["flagstore"],
     }

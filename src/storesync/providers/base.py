@@ -36,7 +36,7 @@ _MAX_VERSION = 2**53
 
 
 class WebhookEvent(NamedTuple):
-    """The content of a verified webhook."""
+    """The meaning of a verified webhook for one source."""
 
     required: tuple[str, ...] | None = ()
     """Required revisions. None: the event concerns no flags of this source: no sync request."""
@@ -126,9 +126,12 @@ class Provider(ABC):
         del request, webhook
         raise SignatureError(f"{self.title} sends no webhooks")
 
-    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> WebhookEvent:
-        """Parse a verified request. A body of unknown shape still requests a sync."""
-        del request, webhook
+    def webhook_event(self, event: Mapping[str, Json], options: Mapping[str, str]) -> WebhookEvent:
+        """Return what a verified event means for a source with these webhook options.
+
+        *event* is the body's JSON object, or empty. One of unknown shape still requests a sync.
+        """
+        del event, options
         return WebhookEvent()
 
     def provider_event(self, event: Mapping[str, Any]) -> ProviderEvent | None:

@@ -58,13 +58,14 @@ class LaunchDarkly(base.Provider):
         if not hmac_sha256_matches(request.body, given, webhook.secrets):
             raise SignatureError(f"{SIGNATURE_HEADER} matches none of the active secrets")
 
-    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> base.WebhookEvent:
+    def webhook_event(
+        self, event: Mapping[str, Json], options: Mapping[str, str]
+    ) -> base.WebhookEvent:
         """Read the resources that an audit log entry touches, but not its action.
 
         The list of actions grows with LaunchDarkly's features, and an entry that changes nothing
         costs only one conditional request.
         """
-        event = base.json_object(request.body)
         number = event.get("_id")
         delivery = number[:_MAX_KEY] if isinstance(number, str) else ""
         resources = [resource for resource in map(_parse_resource, _resources(event)) if resource]
@@ -72,8 +73,8 @@ class LaunchDarkly(base.Provider):
             return base.WebhookEvent(
                 None if str(event.get("kind")) in _IRRELEVANT else (), delivery
             )
-        matching = [each for each in resources if _touches(each, webhook.options)]
-        required = _required(event, matching, webhook.options) if matching else None
+        matching = [each for each in resources if _touches(each, options)]
+        required = _required(event, matching, options) if matching else None
         return base.WebhookEvent(required, delivery)
 
     def fetch(

@@ -69,16 +69,17 @@ class Split(base.Provider):
         """Compare the secret in the URL: Split signs nothing, and its form takes only a URL."""
         base.check_secret(webhook, self.title, "the URL", request.token)
 
-    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> base.WebhookEvent:
+    def webhook_event(
+        self, event: Mapping[str, Json], options: Mapping[str, str]
+    ) -> base.WebhookEvent:
         """Accept any body, except the event of another environment.
 
         An event names its environment, but not its project. The flags are certain to reach its
         change number only if the environment is known.
         """
-        event = base.json_object(request.body)
         number = event.get("changeNumber")
         delivery = str(number) if base.is_version(number) else ""
-        expected, given = webhook.options.get("environment"), event.get("environmentName")
+        expected, given = options.get("environment"), event.get("environmentName")
         if expected and isinstance(given, str) and given and given != expected:
             return base.WebhookEvent(None, delivery)
         of_a_flag = event.get("type") == "split" and base.is_version(number) and number > 0

@@ -52,15 +52,16 @@ class Unleash(base.Provider):
         else:
             base.check_secret(webhook, self.title, "the URL", request.token)
 
-    def webhook_event(self, request: WebhookRequest, webhook: WebhookConfig) -> base.WebhookEvent:
+    def webhook_event(
+        self, event: Mapping[str, Json], options: Mapping[str, str]
+    ) -> base.WebhookEvent:
         """Accept any body: operators write its template, so no field is required.
 
         Only an event that names another environment is ignored. Events without one concern all.
         """
-        event = base.json_object(request.body)
         number = event.get("id")
         delivery = str(number) if base.is_version(number) else ""
-        expected, given = webhook.options.get("environment"), event.get("environment")
+        expected, given = options.get("environment"), event.get("environment")
         if expected and isinstance(given, str) and given and given != expected:
             return base.WebhookEvent(None, delivery)
         revised = (given is None or given == expected) and _revises(event)
