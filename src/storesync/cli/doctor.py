@@ -191,10 +191,19 @@ def _check_webhook(operator: Operator, source: Source) -> Iterator[Finding]:
     name = source.name
     if not providers.get(source.provider).methods:
         return
-    webhook = parameters.read(operator, name).webhook(operator.deployment.prefix, name)
-    if webhook.provider == source.provider:
+    webhook = parameters.read(operator, name).webhook(operator.deployment.prefix)
+    remedy = f"repeat the interrupted `storesync source add {name} --replace`"
+    if webhook.provider != source.provider:
+        message = f"its parameter is for {webhook.provider}, the source for {source.provider}"
+        yield _finding(PROBLEM, "webhook", message, remedy)
+    elif name not in webhook.sources:
+        message = f"webhook {webhook.name!r} does not name this source"
+        yield _finding(PROBLEM, "webhook", message, remedy)
+    elif unknown := sorted(webhook.sources.keys() - {*operator.sources.names()}):
+        message = f"webhook {webhook.name!r} names sources that do not exist: {', '.join(unknown)}"
+        yield _finding(PROBLEM, "webhook", message, "add them, or remove them from its parameter")
+    elif list(webhook.sources) == [webhook.name]:
         yield _finding(OK, "webhook", "its parameter is complete")
     else:
-        message = f"its parameter is for {webhook.provider}, the source for {source.provider}"
-        remedy = f"repeat the interrupted `storesync source add {name} --replace`"
-        yield _finding(PROBLEM, "webhook", message, remedy)
+        message = f"{webhook.name!r} is complete, and covers {', '.join(webhook.sources)}"
+        yield _finding(OK, "webhook", message)

@@ -1,7 +1,8 @@
-"""The three SSM parameters of a source: how `source add` composes, reads and writes them.
+"""The SSM parameters of a source: how `source add` composes, reads and writes them.
 
 A key is sent only to the provider and address that it was stored with, even if a command is
-interrupted between two writes.
+interrupted between two writes. Several sources may share a webhook's parameter, which keeps what
+belongs to the others.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 KINDS = {"webhooks": "SecureString", "credentials": "SecureString", "sources": "String"}
 """Kind → SSM type, in the order of writing. A listed source is synced at once, so the source comes
 last. The webhook comes first: an interrupted move to a new address must leave a new secret."""
+MAX_BYTES = 4096
+"""Of a parameter in SSM's standard tier."""
+_VERIFIED_BY = ("provider", "method", "header")
 PROMPTS = {
     "--key-file": ("key", "the provider's server-side SDK key or token"),
     "--store-url-file": ("store_url", "URL of Redis (rediss://…)"),
@@ -38,6 +42,10 @@ class SourceParameters:
     sources: str = ""
     credentials: str = ""
     webhooks: str = ""
+    name: str = ""
+    """The source's name."""
+    webhook_name: str = ""
+    """The name of its webhook, or of the one that it is to have."""
 
     def values(self, kind: str) -> dict[str, Any]:
         """Return one parameter's object, or an empty one if it is invalid."""
@@ -55,6 +63,29 @@ class SourceParameters:
         """Return the options; empty if they are not an object."""
         value = self.values(kind).get("options")
         return value if isinstance(value, dict) else {}
+
+    @property
+    def own_webhook(self) -> str:
+        """The name of the webhook that the stored source is attached to."""
+        return self.text("sources", "webhook") or self.name
+
+    @property
+    def webhook_sources(self) -> dict[str, Any]:
+        """The sources in the webhook's parameter, each with its options; empty if invalid."""
+        values = self.values("webhooks")
+        if "sources" not in values:
+            return {self.webhook_name: self.options("webhooks")} if values else {}
+        return values["sources"] if isinstance(values["sources"], dict) else {}
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """The other sources of the webhook, each with its options."""
+        return {name: each for name, each in self.webhook_sources.items() if name != self.name}
+
+    @property
+    def has_webhook(self) -> bool:
+        """Whether the webhook's parameter is this source's, at least in part."""
+        return bool(self.webhooks) and (self.name in self.webhook_sources or not self.others)
 
     def has_key_of(self, provider: str, base_url: str = "") -> bool:
         """Return whether the stored key belongs to this provider and, if given, this address.
@@ -74,15 +105,16 @@ class SourceParameters:
         The store is always kept, since readers keep reading there.
         """
         if not self.sources:
-            return SourceParameters()
+            return replace(self, credentials="", webhooks=self.webhooks if self.others else "")
         is_same = self.text("sources", "provider") == provider
         is_same_webhook = is_same and self.text("webhooks", "provider") == provider
         store = _pick(self.values("sources"), "store", "rows")
         store_url = _pick(self.values("credentials"), "store_url")
-        return SourceParameters(
+        return replace(
+            self,
             sources=self.sources if is_same else store,
             credentials=self.credentials if self.has_key_of(provider, base_url) else store_url,
-            webhooks=self.webhooks if is_same_webhook else "",
+            webhooks=self.webhooks if is_same_webhook or self.others else "",
         )
 
     def source(self, prefix: str, name: str) -> Source:
@@ -90,9 +122,10 @@ class SourceParameters:
         where, secret_where = f"{prefix}/sources/{name}", f"{prefix}/credentials/{name}"
         return parse_source(name, where, self.sources, secret_where, self.credentials or None)
 
-    def webhook(self, prefix: str, name: str) -> WebhookConfig:
+    def webhook(self, prefix: str) -> WebhookConfig:
         """Build the webhook's configuration. Raises as ``source`` does."""
-        return parse_webhook(name, f"{prefix}/webhooks/{name}", self.webhooks)
+        where = f"{prefix}/webhooks/{self.webhook_name}"
+        return parse_webhook(self.webhook_name, where, self.webhooks)
 
 
 def _to_text(values: Mapping[str, Any]) -> str:
@@ -174,10 +207,15 @@ def compose(given: AddOptions, before: SourceParameters) -> SourceParameters:
     """Return the new parameters: the stored values that stay valid, updated by the options."""
     provider = str(given.provider)
     is_moving = not before.has_key_of(provider, given.base_url)
+    is_known = before.sources != "" and before.webhook_name == before.own_webhook
     before = before.keep_for(provider, given.base_url)
+    stored = before.values("sources")
+    stored.pop("webhook", None)
+    shared = before.webhook_name != before.name and providers.get(provider).methods
     source = {
-        **before.values("sources"),
+        **stored,
         "provider": provider,
+        **({"webhook": before.webhook_name} if shared else {}),
         **_filled(store=given.store, rows=given.rows, allow_http=given.allow_http or None),
         **({} if given.rows_prefix is None else {"rows_prefix": given.rows_prefix}),
         **({} if given.adopt is None else {"adopt": given.adopt}),
@@ -189,28 +227,54 @@ def compose(given: AddOptions, before: SourceParameters) -> SourceParameters:
     )
     if credential:
         credential["provider"] = provider
-    webhook = _webhook(given, before, new_secret=is_moving or given.new_secret)
-    return SourceParameters(_to_text(source), _to_text(credential), _to_text(webhook))
+    webhook = _to_text(_webhook(given, before, is_moving=is_moving, is_known=is_known))
+    if len(webhook.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        message = f"webhook {before.webhook_name!r} has too many sources: SSM stores 4,096 bytes"
+        raise CommandError(Exit.CONFIGURATION, message, "name another with --webhook")
+    return replace(
+        before, sources=_to_text(source), credentials=_to_text(credential), webhooks=webhook
+    )
 
 
-def _webhook(given: AddOptions, there: SourceParameters, *, new_secret: bool) -> dict[str, Any]:
+def _webhook(
+    given: AddOptions, there: SourceParameters, *, is_moving: bool, is_known: bool
+) -> dict[str, Any]:
+    """Return the fields of the webhook.
+
+    Its secret is for one address. A source that moves to another gets a new one, or leaves the
+    webhook to the others.
+    """
     methods = providers.get(str(given.provider)).methods
     if not methods:
         return {}
     before = there.values("webhooks")
+    if there.others and (before.get("provider") != given.provider or (is_moving and is_known)):
+        others = ", ".join(there.others)
+        message = f"webhook {there.webhook_name!r} is for {others}, at another provider or address"
+        raise CommandError(Exit.USAGE, message, "name another with --webhook")
+    options = there.webhook_sources.get(there.name)
+    options = (options if isinstance(options, dict) else {}) | dict(given.webhook_options)
+    is_own = there.webhook_name == there.name and not there.others
     stored = before.get("secrets")
     valid = [each for each in stored if isinstance(each, str)] if isinstance(stored, list) else []
-    if new_secret or not valid:
+    if given.new_secret or (is_moving and not there.others) or not valid:
         # The previous secret stays valid until the next rotation, so no webhook is refused.
         valid = [secrets.token_urlsafe(), *valid[:1]]
-    return {
-        **before,
+    made = {
+        **_with_sources(before, {**there.webhook_sources, there.name: options}),
         "provider": given.provider,
         "method": given.method or before.get("method") or methods[0],
         **_filled(header=given.header),
-        "options": there.options("webhooks") | dict(given.webhook_options),
         "secrets": valid,
     }
+    if is_own:
+        made["options"] = made.pop("sources")[there.name]
+    return made
+
+
+def _with_sources(webhook: Mapping[str, Any], sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a webhook's fields with other sources."""
+    return {field: webhook[field] for field in webhook if field != "options"} | {"sources": sources}
 
 
 def _filled(**values: object) -> dict[str, Any]:
@@ -221,23 +285,73 @@ def _filled(**values: object) -> dict[str, Any]:
 
 
 def read(operator: Operator, name: str) -> SourceParameters:
-    """Read the parameters of a source."""
-    kinds = {operator.path(kind, name): kind for kind in KINDS}
-    found = operator.aws("ssm").get_parameters(Names=list(kinds), WithDecryption=True)
-    return SourceParameters(**{kinds[each["Name"]]: each["Value"] for each in found["Parameters"]})
+    """Read the parameters of a source, and of the webhook that it names."""
+    there = SourceParameters(**_texts(operator, *((kind, name) for kind in KINDS)), name=name)
+    there = replace(there, webhook_name=there.own_webhook)
+    if there.webhook_name == name:
+        return there
+    found = _texts(operator, ("webhooks", there.webhook_name))
+    return replace(there, webhooks=found.get("webhooks", ""))
 
 
-def write(operator: Operator, name: str, new: SourceParameters) -> None:
-    """Write the parameters, and delete those that are empty."""
-    ssm = operator.aws("ssm")
-    for kind, ssm_type in KINDS.items():
-        path, text = operator.path(kind, name), getattr(new, kind)
+def attach(operator: Operator, there: SourceParameters, webhook: str) -> SourceParameters:
+    """Return the parameters with another webhook, which gets the source's options.
+
+    Raises:
+        ConfigurationError: the webhook's parameter is invalid.
+    """
+    if webhook == there.webhook_name:
+        return there
+    text = _texts(operator, ("webhooks", webhook)).get("webhooks", "")
+    found = replace(there, webhook_name=webhook, webhooks=text)
+    sources: dict[str, Any] = {}
+    if text:
+        found.webhook(operator.deployment.prefix)
+        sources |= found.webhook_sources
+    else:  # a new one, which gets a secret of its own
+        found = replace(found, webhooks=_pick(there.values("webhooks"), *_VERIFIED_BY))
+    is_same = found.text("webhooks", "provider") == there.text("webhooks", "provider")
+    options = there.webhook_sources.get(there.name, {}) if is_same else {}
+    sources.setdefault(there.name, options)  # unless an interrupted command has added it
+    return replace(found, webhooks=_to_text(_with_sources(found.values("webhooks"), sources)))
+
+
+def detach(operator: Operator, there: SourceParameters) -> None:
+    """Remove a source from its webhook, and delete the webhook if it has no other source."""
+    if there.others:
+        text = _to_text(_with_sources(there.values("webhooks"), there.others))
+        _put(operator, "webhooks", there.webhook_name, text)
+    elif there.webhook_name == there.name or there.name in there.webhook_sources:
+        remove(operator, there.webhook_name, "webhooks")
+
+
+def write(operator: Operator, before: SourceParameters, new: SourceParameters) -> None:
+    """Write the parameters, and delete those that are empty; leave the webhook of *before*."""
+    for kind in KINDS:
+        text = getattr(new, kind)
+        if kind == "sources" and new.webhooks and new.webhook_name != before.webhook_name:
+            detach(operator, before)  # if interrupted, the command can still be repeated
         if text:
-            ssm.put_parameter(Name=path, Value=text, Type=ssm_type, Overwrite=True)
+            _put(operator, kind, new.webhook_name if kind == "webhooks" else new.name, text)
+        elif kind == "webhooks":
+            detach(operator, before)
         else:
-            remove(operator, name, kind)
+            remove(operator, new.name, kind)
 
 
 def remove(operator: Operator, name: str, *kinds: str) -> None:
     """Delete parameters if they exist."""
     operator.aws("ssm").delete_parameters(Names=[operator.path(kind, name) for kind in kinds])
+
+
+def _put(operator: Operator, kind: str, name: str, text: str) -> None:
+    operator.aws("ssm").put_parameter(
+        Name=operator.path(kind, name), Value=text, Type=KINDS[kind], Overwrite=True
+    )
+
+
+def _texts(operator: Operator, *parameters: tuple[str, str]) -> dict[str, str]:
+    """Read parameters, each given as kind and name; return kind → text of those that exist."""
+    kinds = {operator.path(kind, name): kind for kind, name in parameters}
+    found = operator.aws("ssm").get_parameters(Names=list(kinds), WithDecryption=True)
+    return {kinds[each["Name"]]: each["Value"] for each in found["Parameters"]}

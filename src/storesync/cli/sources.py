@@ -10,7 +10,7 @@ import click
 
 from storesync import providers
 from storesync.cli import clients, parameters
-from storesync.cli.app import SECRET, command, source, source_argument
+from storesync.cli.app import SECRET, command, source, source_argument, source_name
 from storesync.cli.parameters import AddOptions, SourceParameters, complete, compose
 from storesync.cli.screen import CommandError, Exit, table, to_error
 from storesync.cli.webhooks import Registrar, api_url, manual_steps, webhook_url
@@ -50,6 +50,7 @@ _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": Tr
 @click.option("--base-url", default="", metavar="URL", help="Provider's address, if not default.")
 @click.option("--option", "options", help="Option of the source: docs/configure.md.", **_PAIRS)
 @click.option("--webhook-option", "webhook_options", help="Option of its webhook.", **_PAIRS)
+@click.option("--webhook", type=source_name, metavar="NAME", help="Webhook shared by sources.")
 @click.option("--method", help="How to check webhooks, if there are several ways.")
 @click.option("--header", help="Header with the secret, for --method header.")
 @click.option("--new-secret", is_flag=True, help="Rotate the webhook's secret.")
@@ -74,6 +75,7 @@ def add(  # noqa: PLR0913 - its options
     register: bool,
     token: str | None,
     api: str | None,
+    webhook: str | None,
     **given: Any,  # noqa: ANN401 - the fields of AddOptions
 ) -> None:
     """Configure a source: one environment of a provider.
@@ -82,27 +84,31 @@ def add(  # noqa: PLR0913 - its options
     to create the webhook. At a terminal, asks for missing secrets. With --replace, options that are
     left out stay as they are.
     """
-    before = parameters.read(operator, name)
-    if before.sources and not replace:
+    stored = parameters.read(operator, name)
+    if stored.sources and not replace:
         remedy = "change it with --replace, or use another name"
         raise CommandError(Exit.USAGE, f"source {name!r} already exists", remedy)
+    with _nothing_written():
+        before = parameters.attach(operator, stored, webhook or stored.webhook_name)
     ask = partial(click.prompt, hide_input=True, err=True) if operator.screen.can_ask else None
     options = complete(AddOptions(**given), before, ask)
+    if webhook and not providers.get(str(options.provider)).methods:
+        raise CommandError(Exit.USAGE, f"{options.provider} sends no webhooks", "omit --webhook")
     new = compose(options, before)
     with _nothing_written():
         made = new.source(operator.deployment.prefix, name)
         operator.sources.check_prefix(made)
-        webhook = new.webhook(operator.deployment.prefix, name) if new.webhooks else None
-        base = operator.deployment.require("FLAGSTORE_WEBHOOK_BASE_URL") if webhook else ""
+        config = new.webhook(operator.deployment.prefix) if new.webhooks else None
+        base = operator.deployment.require("FLAGSTORE_WEBHOOK_BASE_URL") if config else ""
         registrar = _registrar(made, options, token, api) if register else None
         store = operator.open(made)
         flag_set = operator.fetch(made) if check else None
     restored = restore_source(name, store)
-    parameters.write(operator, name, new)
+    parameters.write(operator, stored, new)
     registered, failed = None, None
-    if registrar and webhook:
+    if registrar and config:
         try:
-            registered = registrar.register(base, webhook)
+            registered = registrar.register(base, config)
         except CommandError as error:
             failed = error  # raised last: the source is configured, and the steps are printed
     data = {
@@ -111,9 +117,10 @@ def add(  # noqa: PLR0913 - its options
         "counts": flag_set and {each: len(flag_set.keys(each)) for each in flag_set.sections},
         "restored": restored,
         "requested": operator.request_sync(name),
-        "webhook_url": webhook_url(base, webhook) if webhook else None,
+        "webhook_url": webhook_url(base, config) if config else None,
         "webhook": registered,
-        "steps": manual_steps(base, webhook) if webhook and not registered else [],
+        "webhook_sources": list(config.sources) if config else [],
+        "steps": manual_steps(base, config) if config and not registered else [],
         "notes": [
             *([APPCONFIG_NOTE] if made.provider == "appconfig" else []),
             *([DRAIN_NOTE] if made.drain else []),
@@ -167,7 +174,9 @@ def _add_lines(data: dict[str, Any]) -> Iterator[str]:
     if data["webhook"]:
         yield f"the webhook was {data['webhook']} at the provider"
     elif data["steps"]:
-        yield "create the webhook:"
+        names = data["webhook_sources"]
+        several = f"create or update the webhook for {', '.join(names)}:"
+        yield several if len(names) > 1 else "create the webhook:"
         yield from (f"  {number}. {text}" for number, text in enumerate(data["steps"], 1))
     yield from (f"note: {text}" for text in data["notes"])
 
@@ -189,7 +198,7 @@ def list_(operator: Operator) -> None:
                 "store": values.get("store", "dynamodb"),
                 "rows": values.get("rows", True),
                 "options": stored.options("sources"),
-                "webhooks": f"{base}/{name}" if base else None,
+                "webhooks": f"{base}/{values.get('webhook') or name}" if base else None,
             }
         )
     operator.screen.result({"sources": found}, _list_lines(found))
@@ -226,7 +235,7 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     name until the source is added again.
     """
     there = parameters.read(operator, name)
-    if there == SourceParameters():
+    if not (there.sources or there.credentials or there.has_webhook):
         operator.source(name)  # raises an error that lists the sources
     # Parameters without a source are left over from an interrupted command.
     made = None
@@ -240,14 +249,19 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     served = clients.of_source(operator, name)
     effect = "its flags and history are deleted" if purge else "its flags stay readable"
     operator.screen.confirm(f"remove source {name}? {effect}", yes=yes)
-    parameters.remove(operator, name, "webhooks")
+    parameters.detach(operator, there)
     token = None
     if made is not None:
         token = mark_removed(made, operator.open(made), operator.clock, purge=purge)
     parameters.remove(operator, name, "sources", "credentials")
+    others = list(there.others)
     data = {"source": name, "tombstone": token, "purged": purge, "clients": served}
+    data["webhook_sources"] = others
     lines = [f"source {name} is removed; {effect}" if made else f"parameters of {name} are deleted"]
-    if made is None or providers.get(made.provider).needs_key:
+    if others:
+        lines.append(f"webhook {there.webhook_name} stays, for {', '.join(others)}")
+        lines.append("next: revoke its key if it is unused")
+    elif made is None or providers.get(made.provider).needs_key:
         lines.append("next: delete its webhook at the provider, and revoke its key if it is unused")
     lines += [f"next: `storesync client remove {each}`: it reads these flags" for each in served]
     operator.screen.result(data, lines)
