@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench import cost, phased, shares, world
 from bench.harness import Case, turned
+from bench.parts.p7_sync import INIT
 from bench.results import Part
 from bench.stats import spread
+from local.lambda_rie import RuntimeEmulator
 
 if TYPE_CHECKING:
     from bench.harness import Dose
@@ -27,6 +29,16 @@ LISTS = {SERVER: {}, BROWSER: {"origins": ["*"], "flags": ["*"]}}
 WORK = {SERVER: "all flags for a server's SDK", BROWSER: "all flags' values for a browser"}
 MOST_INIT = {SERVER: 1.3}
 """For a browser, all flags are evaluated: shown."""
+HANDLERS = {SERVER: "flagserve.function.handler", BROWSER: "flagserve.function.handler"}
+READER = """\
+import flagstore
+
+flags = flagstore.client("prod")
+
+
+def handler(event, context):
+    return flags.enabled(event["flag"], {"userId": "60"})
+"""
 EDGE = "Unleash Edge, published for 350 flags"
 EDGE_A_SECOND = {SERVER: 3_236, BROWSER: 6_900}
 """Requests a second of one CPU."""
@@ -51,9 +63,13 @@ def measure(dose: Dose) -> Part:
             for case in turned(cases, number):
                 run = phased.run(case, share, requests=1 if case.name == PLAIN else 2)
                 runs[case.name] += [run] if number else []
+        started = _started(dose, tls, cases)
     for kind in ROUTES:
         _responses(part, kind, runs[kind])
     for kind in ROUTES:
+        most = MOST_INIT.get(kind)
+        inits = started[kind], started[PLAIN]
+        part.timed(f"INIT for a {kind}, Runtime Interface Emulator", PLAIN, *inits, most=most)
         _cold(part, kind, runs[kind], runs[PLAIN])
     part.notes += [NOTE, *phased.skipped()]
     return part
@@ -72,6 +88,24 @@ def _cases(tls: OverTls) -> list[Case]:
         environment = {**shared, "FLAGSTORE_PARAMETER_PREFIX": prefix}
         cases.append(Case(kind, "served.py", tls.ours, environment, (route, SECRET)))
     return cases
+
+
+def _started(dose: Dose, tls: OverTls, cases: list[Case]) -> dict[str, list[float]]:
+    """Return the INIT of each case, as Lambda reports it, in ms."""
+    (tls.ours / "reader.py").write_text(READER)
+    found: dict[str, list[float]] = {case.name: [] for case in cases}
+    for number in range(dose.rounds + 1):
+        for case in turned(cases, number):
+            handler = HANDLERS.get(case.name, "reader.handler")
+            variables = {
+                k: v for k, v in case.environment.items() if not k.startswith("AWS_LAMBDA")
+            }
+            with RuntimeEmulator(tls.ours, handler, variables) as function:
+                function.invoke({"flag": case.arguments[1]})
+                init = INIT.search(function.log())
+            assert init, case.name
+            found[case.name] += [float(init[1])] if number else []
+    return found
 
 
 def _responses(part: Part, kind: str, runs: list[Run]) -> None:
@@ -96,6 +130,6 @@ def _responses(part: Part, kind: str, runs: list[Run]) -> None:
 
 def _cold(part: Part, kind: str, served: list[Run], plain: list[Run]) -> None:
     inits = [[run.init_ms for run in runs] for runs in (served, plain)]
-    part.timed(f"INIT for a {kind}, whole core", PLAIN, *inits, most=MOST_INIT.get(kind))
+    part.timed(f"INIT for a {kind}, without Lambda's runtime", PLAIN, *inits)
     wholes = [[run.init_ms + run.requests[0].ms for run in runs] for runs in (served, plain)]
     part.timed(f"INIT and first response to a {kind}", f"{PLAIN}, first flag", *wholes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
 from typing import Any
 
 from ldclient import Config, Context, LDClient
@@ -9,6 +12,7 @@ from ldclient.feature_store import InMemoryFeatureStore
 from ldclient.versioned_data_kind import FEATURES, SEGMENTS
 
 from bench.warm.pairs import Ours, compare
+from flagstore import Client
 
 
 def flag(key: str, **more: Any) -> dict[str, Any]:
@@ -95,11 +99,16 @@ def main() -> None:
         lambda: client.variation_detail("rule", Context.from_dict(given), None),
         lambda: ours.of(PERSON).detail("rule"),
     )
-    pairs[COUNTED] = (
-        lambda: ours.of(PERSON).enabled("rule"),
-        lambda: ours.counted(PERSON).enabled("rule"),
-    )
-    compare(pairs)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump({"flags": flags, "segments": SEGMENT_LIST}, file)
+        file.flush()
+        os.environ["FLAGSTORE_FILE"] = file.name
+        without, counting = Client("prod"), Client("prod", usage="counts")
+        pairs[COUNTED] = (
+            lambda: without.enabled("rule", PERSON),
+            lambda: counting.enabled("rule", PERSON),
+        )
+        compare(pairs)
     client.close()
 
 

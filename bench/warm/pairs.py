@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from flagstore.evaluation import open_engine
 from flagstore.evaluation.base import EngineConfig
 from flagstore.flags import CONVERSIONS, ContextFlags, EvaluationState
-from flagstore.usage import UsageCounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,25 +55,10 @@ class Ours:
 
     def __init__(self, provider: str, sections: dict[str, dict[str, Any]]) -> None:
         settings = EngineConfig(time.time, lambda: 0.5, app_name="shop", environment="production")
-        items = Flags(sections)
-        engine = open_engine(provider, items, settings)
+        engine = open_engine(provider, Flags(sections), settings)
         assert engine
         keys = sections["flags"].keys
         self._state = EvaluationState(engine, CONVERSIONS[provider], keys=keys, overrides={})
-        self._usage = UsageCounter("bench", "bench", time.time)
-        count = self._usage.counting(provider, 1, engine, items)
-        self._counted = EvaluationState(
-            engine, CONVERSIONS[provider], keys=keys, overrides={}, observers=(count, None)
-        )
-
-    def counted(self, context: Mapping[str, Any]) -> ContextFlags:
-        """Return the flags for a context, as with usage on."""
-        now = time.time()
-        if now < self._usage.due:
-            self._usage.last = now
-        else:
-            self._usage.tick(now)
-        return ContextFlags(self._counted, context)
 
     def of(self, context: Mapping[str, Any]) -> ContextFlags:
         """Return the flags for a context."""
