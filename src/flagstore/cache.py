@@ -186,12 +186,13 @@ class SnapshotCache:
         """Return whether the next read, of flags or a large segment, may wait for the store."""
         return self._is_due() or bool(self._missing_segments())
 
-    def age_s(self) -> float:
+    def age_s(self, now: float | None = None) -> float:
         """Return the seconds since the store last confirmed the flag set.
 
         By the clock that has advanced further: the wall clock may be set back, the other may stop.
+        *now* is the wall clock's time, if the caller has it.
         """
-        wall = self._clock() - self._heard_wall
+        wall = (self._clock() if now is None else now) - self._heard_wall
         monotonic = self._monotonic() - self._heard_monotonic
         return max(wall, monotonic, 0.0)
 

@@ -256,7 +256,8 @@ class Client(Flags):
         observers: Observers | None = None if report is None else (None, report)
         keys: Callable[[], list[str]] = list
         if snapshot is not None:
-            age_s = self._cache.age_s()
+            now = self._clock()
+            age_s = self._cache.age_s(now)
             if self._max_age_s is not None and age_s > self._max_age_s:
                 error = TOO_OLD
             else:
@@ -264,7 +265,7 @@ class Client(Flags):
                 _, engine, count = self._engine(snapshot)
                 keys, error = snapshot.keys, UNSUPPORTED
                 if count is not None:
-                    now, usage = self._clock(), self._usage
+                    usage = self._usage
                     if usage.first <= now < usage.due:  # type: ignore[union-attr] # it made `count`
                         usage.last = now  # type: ignore[union-attr]
                     else:

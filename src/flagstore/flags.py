@@ -171,12 +171,14 @@ class ContextFlags:
             on, error = conversion.on(evaluation, default)
         except Exception as fault:  # noqa: BLE001 - a flag client must not break its caller
             evaluation, on, error = _fault(fault), default, EXCEPTION
-        observers = self._state.observers
+        state = self._state
+        observers = state.observers
         if observers is not None:
             count, on_evaluation = observers
-            if count is not None and self._refused is None and evaluation[2] is not OVERRIDE:
+            if count is not None and self._refused is None:
                 try:  # as in _count: a call less
-                    count(key, evaluation, self._context, "enabled", self._given)
+                    if not (state.overrides and key in state.overrides):
+                        count(key, evaluation, self._context, "enabled", self._given)
                 except Exception as failed:  # noqa: BLE001 - as there
                     _log(NOT_COUNTED, failed)
             if on_evaluation is not None:
