@@ -248,11 +248,13 @@ class Collector:
         """List applications at the provider, once a day."""
         name, now = reporter.source.name, int(self._clock.now())
         day = now // DAY_S
-        for app in sorted(apps)[:MAX_APPS]:
-            if reporter.api.announces and self._announced.get((name, app)) != day:
+        left = MAX_APPS if reporter.api.announces else 0
+        for app in sorted(apps):
+            if left and self._announced.get((name, app)) != day:
                 self._announced[name, app] = day
                 if self._records.claim_name(name, f"app:{day}:{app}"):
                     reporter.announce(app, now)
+                    left -= 1
 
     def _postpone(self, run: Run, name: str, error: Exception) -> None:
         """Note that nothing more can be reported for a source in this run."""
