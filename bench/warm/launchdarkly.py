@@ -68,7 +68,7 @@ DETAILED = {
         rules=[{"id": "s", "variation": 1, "clauses": [clause("", "segmentMatch", "beta")]}],
     ),
 }
-COUNTED = "enabled, counted"
+COUNTED, COUNTED_WHOLE = "enabled, counted", "enabled, counted, a new context each time"
 """Not beside LaunchDarkly's, but beside flagstore without usage."""
 PERSON = {"key": "ada", "plan": "pro", "age": 5}
 
@@ -104,7 +104,9 @@ def main() -> None:
         file.flush()
         os.environ["FLAGSTORE_FILE"] = file.name
         without, counting = Client("prod"), Client("prod", usage="counts")
-        pairs[COUNTED] = (
+        one, other = without.for_context(PERSON), counting.for_context(PERSON)
+        pairs[COUNTED] = (lambda: one.enabled("rule"), lambda: other.enabled("rule"))
+        pairs[COUNTED_WHOLE] = (
             lambda: without.enabled("rule", PERSON),
             lambda: counting.enabled("rule", PERSON),
         )
