@@ -125,7 +125,7 @@ def _cold(rows: list[dict[str, str]]) -> Iterator[tuple[str, ...]]:
 
 
 def _warm(rows: list[dict[str, str]]) -> tuple[str, ...]:
-    judged = [row for row in rows if row["verdict"] != "shown"]
+    judged = [row for row in rows if row["verdict"] != "shown" and row["theirs"]]
     names = {"launchdarkly": "LaunchDarkly", "split": "Split", "unleash": "Unleash"}
     theirs = "; ".join(
         f"{title} {_range([row['theirs'] for row in judged if row['work'].startswith(name)])}"
