@@ -26,13 +26,22 @@ LARGE = "large"
 MEMBERS = [f"user-{number}" for number in range(0, 300, 2)]
 SETS = ["backend", "frontend", "mobile"]
 FLAG = "new-checkout"
-SERVERS = {
-    "launchdarkly": lambda: LaunchDarklySimulator({FLAG: launchdarkly_flags.new_flag(FLAG)}, {}),
-    "split": lambda: SplitSimulator({FLAG: split_flags.new_flag(FLAG)}, {}, {}),
-    "unleash": lambda: UnleashSimulator({FLAG: unleash_flags.new_flag(FLAG)}, {}),
+SIMULATORS: dict[str, Any] = {
+    "launchdarkly": LaunchDarklySimulator,
+    "split": SplitSimulator,
+    "unleash": UnleashSimulator,
 }
-"""Providers with one flag, which is on, as examples have it."""
+NEW_FLAG = {
+    "launchdarkly": launchdarkly_flags.new_flag,
+    "split": split_flags.new_flag,
+    "unleash": unleash_flags.new_flag,
+}
 COUNTRIES = ("DE", "FR", "JP", "BR", "US", "KE")
+
+
+def server(provider: str, flag: str = FLAG) -> Any:
+    """Return a provider with one flag, which is on, as examples have it."""
+    return SIMULATORS[provider]({flag: NEW_FLAG[provider](flag)})
 
 
 def launchdarkly() -> tuple[dict[str, Any], dict[str, Any]]:

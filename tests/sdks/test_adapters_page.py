@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sdks import processes
+from sdks import processes, sets
 from sdks.processes import MODULES, PYTHON, output
-from sdks.sets import SERVERS
 from tests.docs.pages import blocks
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def test_adapter_example_runs(dynamo_rig: DynamoRig, adapter: str, provider: str
         if f"flagstore.adapters.{adapter} " in block.text
     )
     code = f"import sys; sys.path += {MODULES!r}\n{example}\nprint(handler({{}}, None))"
-    with SERVERS[provider]() as server:
+    with sets.server(provider) as server:
         dynamo_rig.provider, dynamo_rig.name = server, provider
         assert dynamo_rig.sync().outcome == "published"
         assert output([python, "-I", "-c", code], dynamo_rig.environment()) == "True\n"

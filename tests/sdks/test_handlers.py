@@ -19,14 +19,10 @@ from markdown_it import MarkdownIt
 from flagserve.access import ClientKeys
 from flagserve.app import App
 from rigs import SOURCE, RedisRig, open_rig
-from sdks import processes
+from sdks import processes, sets
 from sdks.processes import NODE_FOLDER
-from sdks.sets import FLAG, SERVERS
-from simulators import launchdarkly_flags, split_flags, unleash_flags
-from simulators.launchdarkly import LaunchDarklySimulator
+from sdks.sets import FLAG
 from simulators.serving import Gateway
-from simulators.split import SplitSimulator
-from simulators.unleash import UnleashSimulator
 from tests.docs.pages import blocks
 
 if TYPE_CHECKING:
@@ -74,7 +70,7 @@ def test_example_handler_runs(request: pytest.FixtureRequest, tmp_path: Path, na
     """The flag is on, and nothing is connected to but the store."""
     provider, store = name.removesuffix(".mjs").split("-")
     text = (EXAMPLES / name).read_text(encoding="utf-8")
-    with SERVERS[provider]() as server:
+    with sets.server(provider) as server:
         rig = open_rig(request, store, server, provider)
         assert rig.sync(document=provider == "unleash").outcome == "published"
         with handler(tmp_path, name, text, environment(rig)) as invoke:
@@ -88,7 +84,7 @@ def test_unleash_handler_refreshes_and_keeps_its_flags(
     """After 30 s it sees a change; once there is no document, the last flags stay."""
     name = "unleash-dynamodb.mjs"
     text = (EXAMPLES / name).read_text(encoding="utf-8")
-    with SERVERS["unleash"]() as server:
+    with sets.server("unleash") as server:
         rig = open_rig(request, "dynamodb", server, "unleash")
         rig.sync(document=True)
         with handler(tmp_path, name, text, environment(rig)) as invoke:
@@ -179,7 +175,7 @@ def test_guide_runs_as_written(request: pytest.FixtureRequest, tmp_path: Path, n
     """On rows under the prefix that its SDK reads; what it connects to is the store."""
     guide = AS_WRITTEN[name]
     text = guide.code()
-    with server_with(guide.provider, guide.flag) as server:
+    with sets.server(guide.provider, guide.flag) as server:
         rig = open_rig(request, guide.store, server, guide.provider)
         assert rig.sync(rows_prefix=guide.prefix).rows_error == ""
         host, _, port = rig.address().partition(":")
@@ -199,7 +195,7 @@ def test_guide_runs_as_written(request: pytest.FixtureRequest, tmp_path: Path, n
 def test_guide_004_runs_with_another_url(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Nothing but the URL is changed, to ServeFunction's, which is all that it connects to."""
     text = code("004", 'isEnabled("simpleFlag")')
-    with server_with("unleash", "simpleFlag") as server:
+    with sets.server("unleash", "simpleFlag") as server:
         rig = open_rig(request, "dynamodb", server, "unleash")
         assert rig.sync().outcome == "published"
     client, connection = rig.reader()
@@ -212,12 +208,3 @@ def test_guide_004_runs_with_another_url(request: pytest.FixtureRequest, tmp_pat
             response = invoke({})
     assert response["result"]["body"] == {"message": "Feature flag 'simpleFlag' is enabled"}
     assert response["connections"] == [urlsplit(gateway.url).netloc]
-
-
-def server_with(provider: str, flag: str) -> Any:
-    """Return a provider with one flag, which is on."""
-    if provider == "split":
-        return SplitSimulator({flag: split_flags.new_flag(flag)}, {}, {})
-    if provider == "unleash":
-        return UnleashSimulator({flag: unleash_flags.new_flag(flag)}, {})
-    return LaunchDarklySimulator({flag: launchdarkly_flags.new_flag(flag)}, {})

@@ -11,10 +11,7 @@ from rigs import SOURCE, RedisRig, open_rig
 from sdks import processes, sets
 from sdks.processes import same
 from sdks.sets import ARCHIVED, MAIN, REMOVED
-from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly_flags import new_flag
-from simulators.split import SplitSimulator
-from simulators.unleash import UnleashSimulator
 from storesync.maintenance import roll_back
 
 if TYPE_CHECKING:
@@ -33,11 +30,6 @@ BEFORE_CONTEXTS = {"launchdarkly-6", "ldclient-5"}
 """They know users only, so contexts of several kinds are left out. So are flags that need each
 other: they end 6.4.3's process (RangeError), and 5.8 never answers, whoever serves them; later SDKs
 say MALFORMED_FLAG."""
-SIMULATORS: dict[str, Any] = {
-    "launchdarkly": LaunchDarklySimulator,
-    "split": SplitSimulator,
-    "unleash": UnleashSimulator,
-}
 CIRCLE = {"a-circle": "another", "another": "a-circle"}
 """Flags that need each other."""
 
@@ -77,7 +69,7 @@ def test_sdk_evaluates_as_from_the_provider(
     made, given = flags_and_more(sdk, provider), contexts(sdk, provider, count)
     task: dict[str, Any] = {"flags": [*made[0], "never-there"], "contexts": given}
     task["sets"] = sets.SETS
-    with SIMULATORS[provider](*made) as server:
+    with sets.SIMULATORS[provider](*made) as server:
         rig = open_rig(request, store, server, provider)
         if isinstance(rig, RedisRig) and sdk != "ldclient-5":  # it knows passwords, no users
             rig.login = processes.documented_user(rig.server, f"{provider}-sdk")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rigs import SOURCE, RedisRig
-from sdks import processes
+from sdks import processes, sets
 from sdks.processes import PYTHON, output
-from sdks.sets import FLAG, SERVERS
+from sdks.sets import FLAG
 from tests.docs.pages import blocks
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def rigs(redis_server: Server) -> Iterator[dict[str, RedisRig]]:
     names = {"ldclient": "launchdarkly", "splitio": "split", "unleash": "unleash"}
     with ExitStack() as stack:
         yield {
-            sdk: RedisRig(redis_server, stack.enter_context(SERVERS[name]()), name=name)
+            sdk: RedisRig(redis_server, stack.enter_context(sets.server(name)), name=name)
             for sdk, name in names.items()
         }
 
