@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import re
 import shutil
-import signal
 import subprocess
 from contextlib import ExitStack, contextmanager
 from itertools import product
@@ -25,7 +22,6 @@ from simulators.memory_store import MemoryStore
 from simulators.reader_rig import DOWN, EXPIRED_S
 from simulators.serving import KEYS, PAGE, SECRET, Gateway, Serving
 from simulators.unleash import UnleashSimulator
-from simulators.unleash_flags import new_flag
 from storesync import providers
 from storesync.http import HttpClient
 from storesync.model import Secret, Source, SyncRequest
@@ -43,8 +39,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-GUIDES = Path(__file__).parents[3] / "shared" / "guides"
-"""Published guides, which are not part of this repository."""
 FEATURES, FRONTEND = "GET /api/client/features", "GET /api/frontend"
 CONTEXTS = sets.contexts("unleash", 200)
 PEOPLE = [{**each, "userId": each["userId"].replace("ü", "u")} for each in CONTEXTS]
@@ -156,41 +150,6 @@ def test_server_sdk(name: str) -> None:
         serving.rig.store.error, serving.app = DOWN, serving.cold()
         wait_for(lambda: statuses(FEATURES)[-1] == 503, "failed poll")
         assert ours.evaluate(flags, contexts) == seen
-
-
-HANDLER = re.compile(r"```javascript\n(.*?)```", re.DOTALL)
-INVOKE = """
-const { handler } = await import(process.argv[2]);
-console.log(JSON.stringify((await handler({}, {})).body));
-process.kill(process.pid, 'SIGTERM');
-"""
-
-
-def test_guide_for_lambda(tmp_path: Path) -> None:
-    """The handler of Unleash's own guide runs with only its URL changed."""
-    guide = GUIDES / "004-unleash-lambda.md"
-    if not guide.exists():
-        pytest.skip("allowed: the published guides are not here")
-    node = needs_node()
-    code = HANDLER.findall(guide.read_text(encoding="utf-8"))[-1]
-    (url,) = re.findall(r'url: "(.*)"', code)
-    serving = Serving({"simpleFlag": new_flag("simpleFlag")})
-    with Gateway(serving.respond) as gateway:
-        (tmp_path / "node_modules").symlink_to(MODULES)
-        (tmp_path / "handler.mjs").write_text(code.replace(url, f"{gateway.url}/"), "utf-8")
-        (tmp_path / "invoke.mjs").write_text(INVOKE, "utf-8")
-        done = subprocess.run(
-            [node, tmp_path / "invoke.mjs", tmp_path / "handler.mjs"],
-            env={**os.environ, "API_TOKEN": SECRET},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    assert done.returncode in {0, -signal.SIGTERM}, done.stderr
-    assert '{"message":"Feature flag \'simpleFlag\' is enabled"}' in done.stdout
-    assert {(FEATURES, 200), ("POST /api/client/register", 202)} <= set(gateway.seen)
-    assert {status for _, status in gateway.seen} == {200, 202}
 
 
 # -- beside a real server -------------------------------------------------------------------------

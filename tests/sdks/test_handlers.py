@@ -24,6 +24,7 @@ from sdks.processes import NODE_FOLDER
 from sdks.sets import FLAG
 from simulators.serving import Gateway
 from tests.docs.pages import blocks
+from tests.e2e.deployments import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -193,7 +194,10 @@ def test_guide_runs_as_written(request: pytest.FixtureRequest, tmp_path: Path, n
 
 
 def test_guide_004_runs_with_another_url(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """Nothing but the URL is changed, to ServeFunction's, which is all that it connects to."""
+    """Nothing but the URL is changed, to ServeFunction's, which is all that it connects to.
+
+    It gets its flags there, and registers.
+    """
     text = code("004", 'isEnabled("simpleFlag")')
     with sets.server("unleash", "simpleFlag") as server:
         rig = open_rig(request, "dynamodb", server, "unleash")
@@ -201,10 +205,13 @@ def test_guide_004_runs_with_another_url(request: pytest.FixtureRequest, tmp_pat
     client, connection = rig.reader()
     key = {"source": SOURCE, "kind": "server", "secrets": [TOKEN]}
     keys = ClientKeys(lambda _: {"guide": json.dumps(key)}, print, time.monotonic)
+    expected = [("GET /api/client/features", 200), ("POST /api/client/register", 202)]
     with closing(connection), Gateway(App(keys, lambda _: client, print).respond) as gateway:
         changes = {"https://sandbox.getunleash.io/enterprise/api/": f"{gateway.url}/"}
         variables = rig.environment() | {"API_TOKEN": TOKEN}
         with handler(tmp_path, "index.mjs", changed(text, changes), variables) as invoke:
             response = invoke({})
+            wait_for(lambda: {*expected} <= {*gateway.seen}, "registration")
+    assert {status for _, status in gateway.seen} == {200, 202}
     assert response["result"]["body"] == {"message": "Feature flag 'simpleFlag' is enabled"}
     assert response["connections"] == [urlsplit(gateway.url).netloc]
