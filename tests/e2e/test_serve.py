@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import os
 import random
 import shutil
-import subprocess
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ import requests
 
 from flagserve.app import ROUTES
 from sdks import sets
-from sdks.processes import PYTHON, needs_python
+from sdks.processes import PYTHON, needs_python, started
 from simulators.memory_store import MemoryStore
 from simulators.reader_rig import DOWN, EXPIRED_S
 from simulators.serving import KEYS, PAGE, SECRET, Gateway, Serving
@@ -36,6 +35,10 @@ from .unleash_server import UnleashServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import PurePath
+
+    from sdks.processes import Ask
 
 pytestmark = pytest.mark.e2e
 
@@ -45,7 +48,7 @@ PEOPLE = [{**each, "userId": each["userId"].replace("ü", "u")} for each in CONT
 """The server's own frontend API hashes other letters than ASCII's as Node.js does, all other SDKs
 as UTF-8."""
 ALL = {**KEYS, "page": {**KEYS["page"], "flags": ["*"], "origins": ["*"]}}
-SDKS = {
+SDKS: dict[str, list[str | PurePath]] = {
     "node": ["node", NODE_FOLDER / "sdk.mjs"],
     "python": [PYTHON, Path(__file__).with_name("python_sdk.py")],
 }
@@ -86,43 +89,18 @@ def world() -> Iterator[World]:
             yield made
 
 
-def needs_node() -> str:
-    node = shutil.which("node")
-    if node is None or not (MODULES / "unleash-client").exists():
+def needs_node() -> None:
+    if shutil.which("node") is None or not (MODULES / "unleash-client").exists():
         pytest.skip("Unleash's SDK for Node.js is missing: run `make setup-e2e`")
-    return node
 
 
-class Sdk:
-    """A process with an SDK of a server, at a URL."""
-
-    def __init__(self, name: str, url: str, token: str) -> None:
-        command = [*SDKS[name], url, token]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
-        )
-
-    def evaluate(self, flags: list[str], contexts: list[Any]) -> list[dict[str, Any]]:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(f"{json.dumps({'flags': flags, 'contexts': contexts})}\n")
-        self.process.stdin.flush()
-        results: list[dict[str, Any]] = json.loads(self.process.stdout.readline())
-        return results
-
-
-@contextmanager
-def sdk(name: str, url: str, token: str) -> Iterator[Sdk]:
+def sdk(name: str, url: str, token: str) -> AbstractContextManager[Ask]:
+    """Start a server's SDK at a URL, which evaluates ``flags`` for ``contexts``."""
     if name == "python":
         needs_python()
     else:
         needs_node()
-    made = Sdk(name, url, token)
-    with made.process:
-        try:
-            yield made
-        finally:
-            made.process.kill()
+    return started([*SDKS[name], url, token], os.environ)
 
 
 # -- with a provider that is simulated ------------------------------------------------------------
@@ -138,8 +116,9 @@ def test_server_sdk(name: str) -> None:
         unleash = running.enter_context(UnleashSimulator(*sets.unleash()))
         theirs = running.enter_context(sdk(name, f"{unleash.url}/api", unleash.sdk_key))
         ours = running.enter_context(sdk(name, gateway.url, SECRET))
-        seen = ours.evaluate(flags, contexts)
-        assert seen == theirs.evaluate(flags, contexts)
+        task = {"flags": flags, "contexts": contexts}
+        seen = ours(**task)
+        assert seen == theirs(**task)
         assert any(enabled for one in seen for enabled, _ in one.values())
         statuses = gateway.statuses
         wait_for(lambda: statuses("POST /api/client/metrics"), "metrics")
@@ -149,7 +128,7 @@ def test_server_sdk(name: str) -> None:
         assert set(statuses("POST /api/client/metrics")) == {202}
         serving.rig.store.error, serving.app = DOWN, serving.cold()
         wait_for(lambda: statuses(FEATURES)[-1] == 503, "failed poll")
-        assert ours.evaluate(flags, contexts) == seen
+        assert ours(**task) == seen
 
 
 # -- beside a real server -------------------------------------------------------------------------
@@ -269,8 +248,8 @@ def compared(world: World, name: str, token: str, flags: list[str]) -> list[dict
         sdk(name, f"{world.server.url}/api", token) as theirs,
         sdk(name, world.gateway.url, SECRET) as ours,
     ):
-        seen = ours.evaluate(flags, CONTEXTS)
-        assert seen == theirs.evaluate(flags, CONTEXTS)
+        seen: list[dict[str, Any]] = ours(flags=flags, contexts=CONTEXTS)
+        assert seen == theirs(flags=flags, contexts=CONTEXTS)
         return seen
 
 

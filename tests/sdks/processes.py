@@ -18,12 +18,13 @@ from rigs import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import PurePath
 
     from rigs import AnyRig
     from simulators.redis_server import Server
 
-    type Ask = Callable[..., dict[str, Any]]
+    type Ask = Callable[..., Any]
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-sdks" / "bin" / "python"
@@ -75,16 +76,18 @@ def adapted(rig: AnyRig, sdk: str, **task: Any) -> tuple[list[str], list[str]]:
 
 
 @contextmanager
-def node(script: str, argument: str, environment: Mapping[str, str]) -> Iterator[Ask]:
-    """Start a script in node/ and give the function that sends it a task and returns its JSON."""
-    command: list[str | PurePath] = [needs_node(), NODE_FOLDER / script, argument]
+def started(command: list[str | PurePath], environment: Mapping[str, str]) -> Iterator[Ask]:
+    """Start a process and give the function that sends it a task and returns its response.
+
+    Both are JSON, on one line.
+    """
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
     with (
         TemporaryFile("w+", encoding="utf-8") as errors,
         subprocess.Popen(command, env=environment, stderr=errors, **pipes) as process,
     ):
 
-        def ask(**task: Any) -> dict[str, Any]:
+        def ask(**task: Any) -> Any:
             assert process.stdin
             assert process.stdout
             timer = Timer(TIMEOUT_S, process.kill)
@@ -95,13 +98,17 @@ def node(script: str, argument: str, environment: Mapping[str, str]) -> Iterator
             timer.cancel()
             errors.seek(0)
             assert line, errors.read()[-3000:]
-            found: dict[str, Any] = json.loads(line)
-            return found
+            return json.loads(line)
 
         try:
             yield ask
         finally:
             process.kill()
+
+
+def node(script: str, argument: str, environment: Mapping[str, str]) -> AbstractContextManager[Ask]:
+    """Start a script in node/."""
+    return started([needs_node(), NODE_FOLDER / script, argument], environment)
 
 
 def evaluated(ask: Ask, **task: Any) -> tuple[list[str], list[str]]:
