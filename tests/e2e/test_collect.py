@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -17,18 +16,16 @@ import boto3
 import pytest
 import trustme
 
-from flagstore import Client
 from local.lambda_rie import RuntimeEmulator
 from local.stand_in import REPOSITORY, StandIn
 from simulators.aws import create_table
-from simulators.deployment import Context
-from simulators.usage import delivery, line
+from simulators.deployment import Context, Deployment
+from simulators.usage import closed_readers, delivery, line
 from storesync import sync, usage
 from storesync.usage_lines import MARKER
 
-from . import unleash_server
 from .deployments import needs_stand_in, wait_for
-from .unleash_server import UnleashServer
+from .unleash_server import UnleashServer, needs_unleash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,8 +70,7 @@ def handler(event, context):
 @pytest.fixture(scope="module")
 def server() -> Iterator[UnleashServer]:
     """Run a server with a published source."""
-    if lacking := unleash_server.missing():
-        pytest.skip(f"{lacking}; run `make setup-e2e`")
+    needs_unleash()
     needs_stand_in()
     with ExitStack() as running:
         aws = running.enter_context(StandIn())
@@ -93,34 +89,15 @@ def server() -> Iterator[UnleashServer]:
         patch.setattr(boto3, "DEFAULT_SESSION", boto3.Session(region_name=aws.region))
         for flag in FLAGS:
             server.create_flag(flag)
-        address = {"key": server.backend_token("development"), "base_url": server.url}
-        for path, content in (("credentials", address), ("sources", {"allow_http": True})):
-            aws.client("ssm").put_parameter(
-                Name=f"/flagstore/{path}/prod",
-                Value=json.dumps({"provider": "unleash", **content}),
-                Type="String",
-            )
+        deployment = Deployment("/flagstore", queue, "", {"ssm": aws.client("ssm")})
+        deployment.put_source("prod", "unleash", server.url, server.backend_token("development"))
         for function in (sync.syncer, usage.collector):
             running.callback(function.cache_clear)
             function.cache_clear()
+        running.enter_context(closed_readers())
         assert sync.handler({"source": "prod"}, Context())["outcome"] == "published"
         time.sleep(KNOWN_AFTER_S)
         yield server
-
-
-@pytest.fixture
-def readers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Close the connections with which the function reads flags."""
-    opened: list[Client] = []
-
-    def reader(*arguments: Any, **options: Any) -> Client:
-        opened.append(Client(*arguments, **options))
-        return opened[-1]
-
-    monkeypatch.setattr(usage, "Client", reader)
-    yield
-    for client in opened:
-        client.close()
 
 
 def made(chance: random.Random, now: int) -> tuple[list[str], Counts]:
@@ -159,7 +136,6 @@ def shown(server: UnleashServer) -> Counts:
     return found
 
 
-@pytest.mark.usefixtures("readers")
 def test_the_server_shows_what_was_evaluated(server: UnleashServer) -> None:
     """Exactly, though every line comes twice, late, across hours, shuffled and cut."""
     chance, now = random.Random(11), int(time.time())
@@ -197,7 +173,6 @@ def run(folder: Path, end: str) -> list[str]:
     return function.log().splitlines()
 
 
-@pytest.mark.usefixtures("readers")
 def test_functions_are_counted_however_they_end(server: UnleashServer, tmp_path: Path) -> None:
     """10,000 evaluations in 50 environments, idle, timed out or killed; each line comes twice."""
     (tmp_path / "flagstore").symlink_to(REPOSITORY / "src" / "flagstore")

@@ -27,11 +27,10 @@ from storesync.model import Secret, Source, SyncRequest
 from storesync.pipeline import Sync
 from storesync.retry import Deadline
 
-from . import unleash_server
 from .browser import MODULES, NODE_FOLDER, browse, needs_browser, page
 from .deployments import wait_for
 from .served_flags import UNLIKE, constraint, seed, strategy
-from .unleash_server import UnleashServer
+from .unleash_server import UnleashServer, needs_unleash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,8 +76,7 @@ class World(NamedTuple):
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    if lacking := unleash_server.missing():
-        pytest.skip(f"{lacking}; run `make setup-e2e`")
+    needs_unleash()
     with UnleashServer() as server:
         serving = Serving(keys=ALL)
         with Gateway(serving.respond) as gateway:

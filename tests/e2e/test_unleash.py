@@ -24,9 +24,8 @@ from storesync.model import Secret, WebhookConfig
 from tests.build.tooling import run
 from tests.docs.pages import blocks
 
-from . import unleash_server
 from .deployments import needs_stand_in, wait_for
-from .unleash_server import Json, UnleashServer
+from .unleash_server import UNLEASH_FOLDER, Json, UnleashServer, needs_unleash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,8 +137,7 @@ class Chain:
 @pytest.fixture(scope="module")
 def chain() -> Iterator[Chain]:
     """Run one server and one deployed stack for this module; their flags stay."""
-    if lacking := unleash_server.missing():
-        pytest.skip(f"{lacking}; run `make setup-e2e`")
+    needs_unleash()
     needs_stand_in()
     with ExitStack() as running:
         # Signatures are checked, and every call of a function against its role's policies.
@@ -288,7 +286,7 @@ def test_cli_registers_the_webhook(chain: Chain) -> None:
 
 def test_server_knows_every_registered_event() -> None:
     """No event name is misspelt: the server would take it and never send it."""
-    names = unleash_server.UNLEASH_FOLDER / "lib" / "events" / "index.js"
+    names = UNLEASH_FOLDER / "lib" / "events" / "index.js"
     if not names.exists():
         pytest.skip("the npm package unleash-server is not installed; run `make setup-e2e`")
     known = names.read_text()

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
+import pytest
 import requests
 
 from local.processes import free_port
@@ -46,15 +47,15 @@ _FEATURES = "/api/admin/projects/default/features"
 _ADDONS = "/api/admin/addons"
 
 
-def missing() -> str | None:
-    """Return what is not installed; None if the servers can run."""
-    if postgres_programs() is None:
-        return "PostgreSQL is not installed"
-    if shutil.which("node") is None:
-        return "Node.js is not installed"
-    if not _UNLEASH.exists():
-        return "the npm package unleash-server is not installed"
-    return None
+def needs_unleash() -> None:
+    """Skip the test where the server, or what it needs, is not installed."""
+    for name, needed in (
+        ("PostgreSQL", postgres_programs()),
+        ("Node.js", shutil.which("node")),
+        ("the npm package unleash-server", _UNLEASH.exists()),
+    ):
+        if not needed:
+            pytest.skip(f"{name} is not installed; run `make setup-e2e`")
 
 
 # -- PostgreSQL -----------------------------------------------------------------------------------

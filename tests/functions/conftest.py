@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from flagstore import Client
 from simulators.appconfig import AppConfigSimulator
 from simulators.appconfig import rich_flags as appconfig_flags
 from simulators.deployment import (
@@ -28,6 +27,7 @@ from simulators.split import SplitSimulator
 from simulators.split import rich_flags as split_flags
 from simulators.unleash import UnleashSimulator
 from simulators.unleash import rich_flags as unleash_flags
+from simulators.usage import closed_readers
 from storesync import sync, telemetry, usage, webhook
 
 if TYPE_CHECKING:
@@ -82,18 +82,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> ShiftedClock:
 
 
 @pytest.fixture(autouse=True)
-def readers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Close the connections with which UsageFunction reads flags."""
-    made: list[Client] = []
-
-    def reader(*arguments: Any, **options: Any) -> Client:
-        made.append(Client(*arguments, **options))
-        return made[-1]
-
-    monkeypatch.setattr(usage, "Client", reader)
-    yield
-    for client in made:
-        client.close()
+def readers() -> Iterator[None]:
+    with closed_readers():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,15 @@ import base64
 import gzip
 import itertools
 import json
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from flagstore import Client
+from storesync import usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 HOUR = 1_795_874_400
 """The beginning of an hour, in seconds."""
@@ -49,3 +54,17 @@ def delivery(*messages: str, at: float = HOUR + 170, **more: Any) -> dict[str, A
     }
     data = gzip.compress(json.dumps(document).encode(), 1)
     return {"awslogs": {"data": base64.b64encode(data).decode()}}
+
+
+@contextmanager
+def closed_readers() -> Iterator[None]:
+    """Close the connections with which UsageFunction has read flags, at the end."""
+    with ExitStack() as opened:
+
+        def reader(*arguments: Any, **options: Any) -> Client:
+            client = Client(*arguments, **options)
+            opened.callback(client.close)
+            return client
+
+        with patch.object(usage, "Client", reader):
+            yield
