@@ -52,11 +52,17 @@ class Place:
     def __init__(self, rig: DynamoRig | RedisRig, layout: str, prefix: str) -> None:
         self.rig, self.layout, self.prefix = rig, layout, prefix
 
+    def start(self, prefix: str | None = None) -> str:
+        """Return how the names of rows under a prefix start."""
+        prefix = self.prefix if prefix is None else prefix
+        if self.layout == "split":
+            return f"{prefix}.SPLITIO." if prefix else "SPLITIO."
+        return f"{prefix}:" if prefix else ""
+
     def names(self, prefix: str | None = None) -> set[str]:
         """Return ``<namespace>/<key>`` of all rows under a prefix."""
-        prefix = self.prefix if prefix is None else prefix
+        start = self.start(prefix)
         if isinstance(self.rig, DynamoRig):
-            start = f"{prefix}:" if prefix else ""
             spaces = [f"{start}{section}" for section in ("features", "segments", "$inited")]
             return {
                 f"{item['namespace']['S']}/{item['key']['S']}"
@@ -65,42 +71,36 @@ class Place:
             }
         admin = self.rig.server.admin
         if self.layout == "split":
-            start = f"{prefix}.SPLITIO." if prefix else "SPLITIO."
             return {key.decode() for key in admin.keys(f"{start}*")}
-        hashes = [f"{prefix}:{section}" for section in ("features", "segments")]
+        hashes = [f"{start}{section}" for section in ("features", "segments")]
         found = {f"{name}/{field.decode()}" for name in hashes for field in admin.hkeys(name)}
-        marker = f"{prefix}:$inited"
+        marker = f"{start}$inited"
         return found | ({f"{marker}/{marker}"} if admin.exists(marker) else set())
 
     def required(self, prefix: str | None = None) -> set[str]:
-        prefix = self.prefix if prefix is None else prefix
+        start = self.start(prefix)
         flags, segments = self.rig.provider.flags, self.rig.provider.segments
         if self.layout == "split":
-            start = f"{prefix}.SPLITIO." if prefix else "SPLITIO."
             derived = ["trafficType.user"] * bool(flags) + ["flagSet.web"] * ("features" in flags)
             rows = [*(f"split.{key}" for key in flags), *(f"segment.{key}" for key in segments)]
             return {start + row for row in [*rows, *derived]}
-        start = f"{prefix}:" if prefix else ""
         rows = {f"{start}features/{key}" for key in flags}
         rows |= {f"{start}segments/{key}" for key in segments}
         return rows | {f"{start}$inited/{start}$inited"}
 
     def write(self, name: str, item: dict[str, Any]) -> None:
         """Write a flag's row as another program does."""
-        text = json.dumps(item)
+        text, start = json.dumps(item), self.start()
         if isinstance(self.rig, DynamoRig):
-            space = f"{self.prefix}:features" if self.prefix else "features"
-            row = {"namespace": {"S": space}, "key": {"S": name}, "version": {"N": "1"}}
-            self.rig.table.client.put_item(
-                TableName=self.rig.table.name, Item={**row, "item": {"S": text}}
-            )
+            row = {"namespace": {"S": f"{start}features"}, "key": {"S": name}}
+            row |= {"version": {"N": "1"}, "item": {"S": text}}
+            self.rig.table.client.put_item(TableName=self.rig.table.name, Item=row)
         elif self.layout == "split":
-            start = f"{self.prefix}.SPLITIO." if self.prefix else "SPLITIO."
             self.rig.server.admin.set(f"{start}split.{name}", text)
             for till in ("splits.till", "segment.s.till"):
                 self.rig.server.admin.set(start + till, "5")
         else:
-            self.rig.server.admin.hset(f"{self.prefix}:features", name, text)
+            self.rig.server.admin.hset(f"{start}features", name, text)
 
     @property
     def own(self) -> str:
@@ -121,14 +121,14 @@ class Place:
 
     def read(self, flag: str) -> Any:
         """Return the flag that a row shows."""
-        start = self.prefix and f"{self.prefix}{'.' if self.layout == 'split' else ':'}"
+        start = self.start()
         if isinstance(self.rig, DynamoRig):
             key = {"namespace": {"S": f"{start}features"}, "key": {"S": flag}}
             found = self.rig.table.client.get_item(TableName=self.rig.table.name, Key=key)
             return json.loads(found["Item"]["item"]["S"])
         admin: Any = self.rig.server.admin
         if self.layout == "split":
-            return json.loads(admin.get(f"{start}SPLITIO.split.{flag}"))
+            return json.loads(admin.get(f"{start}split.{flag}"))
         return json.loads(admin.hget(f"{start}features", flag))
 
     def unknown(self, flag: str, *, listed: bool = False) -> set[str]:
@@ -137,9 +137,8 @@ class Place:
         LaunchDarkly's rows are listed by the store itself, so the hourly check removes them.
         """
         if self.layout == "split":
-            return {f"{self.prefix}{'.' * bool(self.prefix)}SPLITIO.split.{flag}"}
-        start = f"{self.prefix}:" if self.prefix else ""
-        return {f"{start}features/{flag}"} if listed else set()
+            return {f"{self.start()}split.{flag}"}
+        return {f"{self.start()}features/{flag}"} if listed else set()
 
     def others(self) -> set[str]:
         """Return keys that only SDKs and a Synchronizer use."""
@@ -247,9 +246,10 @@ def test_rows_of_the_next_source_stay(place: Place, purge: bool) -> None:
 
 
 def test_killed_moves_are_completed(place: Place) -> None:
-    """Killed at any call, a sync forgets no row, and takes none of its own for another's.
+    """A sync that is killed at any call loses track of no row.
 
-    The next sync has the same option, or another one.
+    It never mistakes its own rows for another program's. The next sync has the same option, or
+    another one.
     """
     places = cycle([place.prefix, "second", place.own])
     former, moment, number, killed = None, "before", 0, 0
