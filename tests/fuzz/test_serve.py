@@ -14,27 +14,16 @@ import pytest
 from flagserve.app import PREFLIGHTS, ROUTES
 from flagserve.usage import MAX_LINE
 from fuzz.test_webhooks import DOSE, ODD, WHOLE, mutated, text_like
-from simulators.serving import Serving
+from simulators.serving import KEYS, OLD, ORIGIN, PAGE, SECRET, Serving
 from simulators.unleash_flags import new_flag
 from storesync.usage_lines import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SERVER, OLD, BROWSER, STRANGER = (f"canary-secret-of-{who}" for who in ("s", "s-old", "b", "x"))
-KINDS = {SERVER: "server", OLD: "server", BROWSER: "browser"}
+STRANGER = "canary-secret-of-a-stranger"
+KINDS = {SECRET: "server", OLD: "server", PAGE: "browser"}
 SHOWN, HIDDEN, RULE = "shown-flag", "hidden-flag", "canary-in-a-rule"
-ORIGIN = "https://shop.example"
-KEYS = {
-    "service": {"source": "prod", "kind": "server", "secrets": [SERVER, OLD]},
-    "page": {
-        "source": "prod",
-        "kind": "browser",
-        "secrets": [BROWSER],
-        "origins": [ORIGIN],
-        "flags": [SHOWN],
-    },
-}
 BODY = {
     "appName": "shop",
     "context": {"userId": "ada", "properties": {"plan": "pro", "seats": 5, "roles": ["a"]}},
@@ -48,11 +37,11 @@ def served() -> Serving:
     strategy = new_flag(SHOWN)["strategies"][0] | {"title": RULE, "segments": [1]}
     flags = {name: {**new_flag(name), "strategies": [strategy]} for name in (SHOWN, HIDDEN)}
     segments = {"1": {"id": 1, "name": RULE, "constraints": []}}
-    return Serving(flags, segments, keys=KEYS)
+    return Serving(flags, segments, keys=KEYS | {"page": {**KEYS["page"], "flags": [SHOWN]}})
 
 
 def request(chance: random.Random) -> dict[str, Any]:
-    secret = chance.choice([SERVER, OLD, BROWSER, BROWSER, STRANGER, ""])
+    secret = chance.choice([SECRET, OLD, PAGE, PAGE, STRANGER, ""])
     if chance.random() < 0.3:
         secret = text_like(secret, chance)
     headers = {"authorization": secret, "unleash-client-spec": "5.2.0", "origin": ORIGIN}
