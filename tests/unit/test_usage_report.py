@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
@@ -26,6 +26,9 @@ from storesync.retry import Deadline
 from storesync.usage_lines import Line, parse
 from storesync.usage_report import RefusedError, Reporter
 
+if TYPE_CHECKING:
+    from storesync.providers.base import UsageApi
+
 FLAGS: dict[str, Any] = {
     "a": {"variations": [True, False]},
     "json": {"variations": [{"x": 1}]},
@@ -44,12 +47,22 @@ def parsed(flags: Any, provider: str = "launchdarkly", **more: Any) -> Line:
     return found
 
 
+def counted(provider: str, count: int) -> Line:
+    """Return a line of so many evaluations of a flag."""
+    result = {"launchdarkly": (0, 1), "split": ("on", 1), "unleash": (1,)}[provider]
+    return parsed({"a": [[count, *result]]}, provider)
+
+
 def report(lines: list[Line], of: Source | None = None, meta: Any = None) -> Any:
     """Return the request of some lines."""
     of = of or source(lines[0].provider)
-    api = providers.get(of.provider).usage()
+    return usage_api(of.provider).report(of, lines, Published(FLAGS.get, meta or {}))
+
+
+def usage_api(provider: str) -> UsageApi:
+    api = providers.get(provider).usage()
     assert api is not None
-    return api.report(of, lines, Published(FLAGS.get, meta or {}))
+    return api
 
 
 # -- LaunchDarkly: what the public SDK test harness asserts of summary events
@@ -149,8 +162,7 @@ def test_launchdarkly_payload_ids() -> None:
 )
 def test_addresses(provider: str, base: str, url: str) -> None:
     """The vendor's own address for usage, or that of the source: a key goes nowhere else."""
-    cell = {"launchdarkly": [1, 0, 1], "split": [1, "on", 1], "unleash": [1, 1]}[provider]
-    assert report([parsed({"a": [cell]}, provider)], source(provider, base)).url == url
+    assert report([counted(provider, 1)], source(provider, base)).url == url
 
 
 # -- Unleash, Split
@@ -258,16 +270,16 @@ AWAY = ProviderUnavailableError("away")
 DOUBT = ProviderUnavailableError("silent", in_doubt=True)
 
 
-def posted(provider: str, *outcomes: Any) -> tuple[Reporter, Http, str]:
-    cell = {"launchdarkly": [5, 0, 1], "split": [5, "on", 1], "unleash": [5, 1]}[provider]
+def reporting(provider: str, *outcomes: Any, seconds: float = 60) -> tuple[Reporter, Http]:
     http: Any = Http(*outcomes)
-    clock = FakeClock()
-    api = providers.get(provider).usage()
-    assert api is not None
+    deadline = Deadline(FakeClock(), Mock(), seconds)
     published = Published(FLAGS.get, {})
-    deadline = Deadline(clock, Mock(), 60)
-    reporter = Reporter(http, deadline, source(provider), api, published)
-    left = reporter.post([parsed({"a": [cell]}, provider)])
+    return Reporter(http, deadline, source(provider), usage_api(provider), published), http
+
+
+def posted(provider: str, *outcomes: Any) -> tuple[Reporter, Http, str]:
+    reporter, http = reporting(provider, *outcomes)
+    left = reporter.post([counted(provider, 5)])
     assert (reporter.reported, reporter.lost) in {(5, 0), (0, 5), (0, 0)}
     outcome = LATER if left else DONE if reporter.reported else LOST
     assert bool(reporter.error) == (outcome == LATER)
@@ -332,31 +344,19 @@ def test_large_reports_are_cut(limit: int | None) -> None:
     def answer(body: bytes) -> int:
         return 413 if limit and len(body) > limit else 202
 
-    http: Any = Http(answer)
-    api = providers.get("unleash").usage()
-    assert api is not None
-    reporter = Reporter(
-        *(http, Deadline(FakeClock(), Mock(), 60), source("unleash"), api),
-        Published(FLAGS.get, {}),
-    )
+    reporter, http = reporting("unleash", answer)
     assert reporter.post(lines) == []
     assert (reporter.reported, reporter.lost) == (720, 0)
     taken = [body for body in http.bodies if answer(body) == 202]
     assert sum(len(json.loads(body)["metrics"]) for body in taken) == 720
-    assert max(map(len, http.bodies)) <= api.max_bytes
+    assert max(map(len, http.bodies)) <= usage_api("unleash").max_bytes
     assert len(taken) > 1
 
 
 def test_nothing_is_sent_without_time_or_after_a_failure() -> None:
     """The rest waits on the queue, instead of running into the time-out of the function."""
-    api = providers.get("launchdarkly").usage()
-    assert api is not None
     for seconds, outcome, posts in ((14, 202, 0), (60, 503, 2)):
-        http: Any = Http(outcome)
-        reporter = Reporter(
-            *(http, Deadline(FakeClock(), Mock(), seconds), source(), api),
-            Published(FLAGS.get, {}),
-        )
+        reporter, http = reporting("launchdarkly", outcome, seconds=seconds)
         for _ in range(3):
             lines = [parsed({"a": [[1, 0, 1]]})]
             assert reporter.post(lines) == lines
