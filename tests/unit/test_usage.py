@@ -52,9 +52,14 @@ class Lines:
         return {key: sorted(cells, key=str) for key, cells in line["f"].items()}
 
 
-@pytest.fixture
-def lines(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lines:
+@pytest.fixture(autouse=True)
+def no_other_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the clients of other tests: a flush would print their counts as well."""
     monkeypatch.setattr(usage, "_counters", [])
+
+
+@pytest.fixture
+def lines(capfd: pytest.CaptureFixture[str]) -> Lines:
     return Lines(capfd)
 
 
@@ -66,8 +71,13 @@ def flag(key: str, **more: Any) -> dict[str, Any]:
     return {**launchdarkly_flags.new_flag(key), **more}
 
 
+def one_flag(**fields: Any) -> Rig:
+    """Publish the flag ``a`` of LaunchDarkly."""
+    return Rig({"a": flag("a", **fields)}, provider="launchdarkly")
+
+
 def test_nothing_is_counted_by_default(lines: Lines) -> None:
-    client = Rig({"a": flag("a")}, provider="launchdarkly").client
+    client = one_flag().client
     client.enabled("a", ADA)
     client.flush()
     assert client.reporting(flag) is flag
@@ -79,7 +89,7 @@ def test_nothing_is_counted_by_default(lines: Lines) -> None:
 def test_line(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     """It names source, version, application and times, and has an id of its own."""
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "checkout-api")
-    rig = Rig({"a": flag("a")}, provider="launchdarkly")
+    rig = one_flag()
     client = counting(rig)
     client.enabled("a", ADA)
     rig.advance(20)
@@ -164,7 +174,7 @@ def test_other_providers(lines: Lines) -> None:
 
 def test_lines_are_printed_once_a_minute_of_activity(lines: Lines) -> None:
     """What was counted before, then; a change of the provider prints it at once."""
-    rig = Rig({"a": flag("a")}, provider="launchdarkly")
+    rig = one_flag()
     client = counting(rig)
     for _ in range(3):
         client.enabled("a", ADA)
@@ -195,7 +205,7 @@ def test_many_flags_take_several_lines(lines: Lines) -> None:
 
 def test_unknown_flags_are_bounded(lines: Lines) -> None:
     """Their keys may be users' input: 50 are named, none over 128 characters."""
-    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    client = counting(one_flag())
     for n in range(60):
         client.enabled(f"unknown-{n}", ADA)
     client.enabled("x" * 129, ADA)
@@ -207,7 +217,7 @@ def test_unknown_flags_are_bounded(lines: Lines) -> None:
 
 def test_level_that_lambda_requires(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lambda's JSON format drops lines without a level if it is above INFO."""
-    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    client = counting(one_flag())
     for style, level, expected in (("JSON", "ERROR", "ERROR"), ("JSON", "INFO", None)):
         monkeypatch.setenv("AWS_LAMBDA_LOG_FORMAT", style)
         monkeypatch.setenv("AWS_LAMBDA_LOG_LEVEL", level)
@@ -218,7 +228,7 @@ def test_level_that_lambda_requires(lines: Lines, monkeypatch: pytest.MonkeyPatc
 
 def test_decorated_handler(lines: Lines) -> None:
     """Counts are printed after the first three calls, even if they raise, then once a minute."""
-    rig = Rig({"a": flag("a")}, provider="launchdarkly")
+    rig = one_flag()
     client = counting(rig)
     other = counting(rig)
 
@@ -242,7 +252,7 @@ def test_decorated_handler(lines: Lines) -> None:
 
 
 def test_child_processes_do_not_repeat_counts(lines: Lines) -> None:
-    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    client = counting(one_flag())
     client.enabled("a", ADA)
     child = os.fork()
     if child == 0:
@@ -262,7 +272,7 @@ def test_snapshot_holds_no_counts(lines: Lines, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9")
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
     monkeypatch.setattr(usage, "_extension", None)
-    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    client = counting(one_flag())
     usage.flush_before_end()
     client.enabled("a", ADA)
     for hook in before_snapshot:
@@ -289,7 +299,6 @@ def test_launchdarkly_exposures(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """New contexts, and what a flag or its rule tracks; listed attributes, unless private."""
-    monkeypatch.setattr(usage, "_counters", [])
     monkeypatch.setenv("FLAGSTORE_USAGE_ATTRIBUTES", "plan, address, email")
     clause = {"attribute": "plan", "op": "in", "values": ["pro"], "contextKind": "user"}
     rule = {"id": "r", "clauses": [clause], "variation": 1, "trackEvents": True}
@@ -343,7 +352,6 @@ def test_split_impressions(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     """Once an hour for each key, treatment and label, the others as counts; or each."""
-    monkeypatch.setattr(usage, "_counters", [])
     monkeypatch.setenv("FLAGSTORE_USAGE_IMPRESSIONS", mode)
     flags = {"a": split_flags.new_flag("a"), "b": split_flags.new_flag("b")}
     flags["b"]["impressionsDisabled"] = True
@@ -364,12 +372,9 @@ def test_split_impressions(
     assert lines[EVENT]["e"] == [[0, now, "bought", "account", 2, {"n": 1}]]
 
 
-def test_full_lines_are_printed_at_once(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_lines_are_printed_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     """At most 4,000 bytes each; nothing is lost but what no line can hold."""
-    monkeypatch.setattr(usage, "_counters", [])
-    client = Rig({"a": flag("a")}, provider="launchdarkly").another(usage="events")
+    client = one_flag().another(usage="events")
     client.track("too large", {"key": "x"}, data="é" * 4_000)
     for number in range(200):
         client.track("bought", {"key": f"user-{number}"}, data={"text": "é" * 20})
@@ -381,10 +386,9 @@ def test_full_lines_are_printed_at_once(
     assert keys == [f"user-{number}" for number in range(200)]
 
 
-def test_openfeature(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openfeature(capfd: pytest.CaptureFixture[str]) -> None:
     """Its `track` records an event, and an object or list counts as one evaluation."""
-    monkeypatch.setattr(usage, "_counters", [])
-    rig = Rig({"a": flag("a", variations=[[1, 2], {}])}, provider="launchdarkly")
+    rig = one_flag(variations=[[1, 2], {}])
     client = rig.another(usage="events")
     provider = FlagstoreProvider(client)
     ada = EvaluationContext("ada", {"plan": "pro"})
@@ -402,7 +406,7 @@ def test_openfeature(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 def test_track_without_events_does_nothing(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLAGSTORE_SOURCE", raising=False)
     assert flagstore.client().reporting(flag) is flag, "a handler can be imported in a test"
-    for client in (counting(Rig({"a": flag("a")}, provider="launchdarkly")), Rig({}).client):
+    for client in (counting(one_flag()), Rig({}).client):
         client.track("bought", {"key": "ada"})
         client.flush()
     assert lines.read() == []
@@ -411,7 +415,7 @@ def test_track_without_events_does_nothing(lines: Lines, monkeypatch: pytest.Mon
 
 def test_threads_print_each_count_once(lines: Lines) -> None:
     """Another thread prints while this one is about to."""
-    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    client = counting(one_flag())
     client.enabled("a", ADA)
 
     class Kinds(set[str]):
@@ -426,7 +430,7 @@ def test_threads_print_each_count_once(lines: Lines) -> None:
 
 
 def test_threads_do_not_mix_contexts(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = Rig({"a": flag("a")}, provider="launchdarkly").another(usage="events")
+    client = one_flag().another(usage="events")
     monkeypatch.setattr(usage, "MAX_CELLS", 30)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -452,7 +456,7 @@ def test_threads_do_not_mix_contexts(lines: Lines, monkeypatch: pytest.MonkeyPat
 
 def test_sigterm_during_a_flush(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines of that flush come first, each once; then what ends the process."""
-    client = counting(Rig({"a": flag("a")}, provider="launchdarkly"))
+    client = counting(one_flag())
     client.enabled("a", ADA)
     seen: list[Any] = []
     before = signal.signal(signal.SIGTERM, lambda *_: seen.extend(lines.read()))
@@ -479,7 +483,7 @@ def test_counting_never_fails_the_caller(
 ) -> None:
     """Contexts and data that are not JSON; the evaluation itself is counted."""
     monkeypatch.setenv("FLAGSTORE_USAGE_ATTRIBUTES", "odd")
-    rig = Rig({"a": flag("a", trackEvents=True)}, provider="launchdarkly")
+    rig = one_flag(trackEvents=True)
     client = rig.another(usage="events")
     for odd in ({1}, float("nan"), b"canary", object()):
         assert client.enabled("a", {"key": "x", "odd": odd})
@@ -492,7 +496,7 @@ def test_counting_never_fails_the_caller(
 
 def test_clock_set_back(lines: Lines) -> None:
     """Counts do not wait until it has caught up."""
-    rig = Rig({"a": flag("a")}, provider="launchdarkly")
+    rig = one_flag()
     client = counting(rig)
     client.enabled("a", ADA)
     rig.wall.advance(-3_600)
@@ -521,12 +525,9 @@ def test_clock_set_back(lines: Lines) -> None:
 def test_private_attributes_of_every_shape(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: Any
 ) -> None:
-    monkeypatch.setattr(usage, "_counters", [])
     monkeypatch.setenv("FLAGSTORE_USAGE_ATTRIBUTES", "plan,custom")
     monkeypatch.setenv("FLAGSTORE_APP_NAME", "é" * 500)  # too long for any line
-    client = Rig({"a": flag("a", trackEvents=True)}, provider="launchdarkly").another(
-        usage="events"
-    )
+    client = one_flag(trackEvents=True).another(usage="events")
     client.enabled("a", given)
     data = {"amount": 1}
     client.track("bought", given, data=data)
