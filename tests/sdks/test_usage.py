@@ -22,7 +22,7 @@ from storesync import providers
 from storesync.http import HttpClient
 from storesync.model import Secret, Source
 from storesync.providers.base import Published, UsagePost
-from storesync.usage_lines import EventLine, parse
+from storesync.usage_lines import EventLine, Line, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,12 +59,14 @@ def source_of(server: Any, provider: str) -> Source:
     return Source("prod", provider, server.url, Secret(server.sdk_key), allow_http=True)
 
 
-@pytest.fixture
-def counted(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Counts]:
+@pytest.fixture(autouse=True)
+def no_other_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the clients of other tests: a flush would print their counts as well."""
     monkeypatch.setattr(usage, "_counters", [])
 
+
+@pytest.fixture
+def counted(capfd: pytest.CaptureFixture[str]) -> Callable[..., Counts]:
     def count(server: Any, provider: str, flags: list[str], contexts: list[Any]) -> Counts:
         """Return flag → Counter of cells, as a client of this server's flags counts them."""
         client = client_of(server, provider, "counts")
@@ -92,58 +94,38 @@ def _context(provider: str, given: dict[str, Any]) -> dict[str, Any]:
     return {**(given.get("attributes") or {}), **{name: each for name, each in key.items() if each}}
 
 
-def test_launchdarkly(counted: Callable[..., Counts]) -> None:
-    """Every counter of its summary events, prerequisites included."""
+def test_launchdarkly(posted: Callable[..., list[UsagePost]]) -> None:
+    """What UsageFunction posts equals the SDK's summaries, but for callers' defaults and times.
+
+    Prerequisites are counted, too.
+    """
     contexts = sets.contexts("launchdarkly", 40)
     with LaunchDarklySimulator(*sets.launchdarkly()) as server, Recorder() as recorder:
         document = json.loads(server.document())
         flags = [*document["flags"], "never-there"]
         task = {"document": document, "flags": flags, "contexts": contexts}
         processes.python("launchdarkly", usage=recorder.url, **task)
-        found = counted(server, "launchdarkly", flags, contexts)
-        theirs: dict[str, Counter[Any]] = {}
-        for event in (each for post in recorder.posts("/bulk") for each in post):
-            if event["kind"] == "summary":
-                for key, counts in event["features"].items():
-                    for each in counts["counters"]:
-                        cell = each.get("variation"), each.get("version")
-                        theirs.setdefault(key, Counter())[cell] += each["count"]
-    assert found == theirs
-    assert sum(each.total() for each in found.values()) > 40 * len(flags)
 
+        def evaluate(client: Client) -> None:
+            for context in contexts:
+                for key in flags:
+                    client.detail(key, context)
 
-def test_launchdarkly_summary(capfd: pytest.CaptureFixture[str]) -> None:
-    """What UsageFunction posts equals the SDK's event, but for callers' defaults and times."""
-    contexts = sets.contexts("launchdarkly", 20)
-    with LaunchDarklySimulator(*sets.launchdarkly()) as server, Recorder() as recorder:
-        document = json.loads(server.document())
-        flags = [*document["flags"], "never-there"]
-        task = {"document": document, "flags": flags, "contexts": contexts}
-        processes.python("launchdarkly", usage=recorder.url, **task)
-        client = client_of(server, "launchdarkly", "counts")
-        for context in contexts:
-            for key in flags:
-                client.detail(key, context)
-        client.flush()
-        snapshot = client.snapshot()
-        api = providers.get("launchdarkly").usage()
-        assert api is not None
-        found = []
-        for printed in capfd.readouterr().out.splitlines():
-            line = parse(json.loads(printed))
-            assert line is not None
-            of_flags = Published(partial(_flag, snapshot), {})
-            post = api.report(source_of(server, "launchdarkly"), [line], of_flags)
-            assert post is not None
-            found += json.loads(gzip.decompress(post.body))
+        found = _events(posted(server, "launchdarkly", evaluate, "counts"))
         theirs = [event for post in recorder.posts("/bulk") for event in post]
     theirs = [event for event in theirs if event["kind"] == "summary"]
     assert {frozenset(event) for event in found} == {frozenset(event) for event in theirs}
-    assert _summed(found) == _summed(theirs)
+    ours = _summed(found)
+    assert ours == _summed(theirs)
+    assert sum(counts.total() for counts in ours["counters"].values()) > 40 * len(flags)
+
+
+def _events(posts: Iterable[UsagePost]) -> list[Any]:
+    return [event for post in posts for event in json.loads(gzip.decompress(post.body))]
 
 
 def _summed(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return flag → its kinds of contexts, and its counters with the sums of their counts."""
+    """Return all kinds of contexts, and flag → its counters with the sums of their counts."""
     kinds: set[str] = set()
     counters: dict[str, Counter[str]] = {}
     for event in events:
@@ -197,20 +179,19 @@ def test_unleash(counted: Callable[..., Counts]) -> None:
     assert ours == theirs
 
 
-# -- exposures and events: what UsageFunction makes of the lines ----------------------------------
+# -- exposures and events -------------------------------------------------------------------------
 
 
 @pytest.fixture
-def posted(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., list[UsagePost]]:
-    monkeypatch.setattr(usage, "_counters", [])
-
-    def posts(server: Any, provider: str, evaluate: Callable[[Client], None]) -> list[UsagePost]:
-        """Return the posts of exposures and events after some evaluations."""
-        client = client_of(server, provider, "events")
+def posted(capfd: pytest.CaptureFixture[str]) -> Callable[..., list[UsagePost]]:
+    def posts(
+        server: Any, provider: str, evaluate: Callable[[Client], None], how: str = "events"
+    ) -> list[UsagePost]:
+        """Return what UsageFunction makes of the lines of some evaluations, of one kind."""
+        client = client_of(server, provider, how)
         evaluate(client)
         client.flush()
+        kind = EventLine if how == "events" else Line
         lines = [parse(json.loads(line)) for line in capfd.readouterr().out.splitlines()]
         assert all(lines)
         api = providers.get(provider).usage()
@@ -218,7 +199,7 @@ def posted(
         snapshot = client.snapshot()
         found = Published(partial(_flag, snapshot), {})
         source = source_of(server, provider)
-        made = [api.report(source, [line], found) for line in lines if isinstance(line, EventLine)]
+        made = [api.report(source, [line], found) for line in lines if isinstance(line, kind)]
         return [post for post in made if post]
 
     return posts
@@ -269,11 +250,7 @@ def test_launchdarkly_events(
         document = json.loads(server.document())
         task = {"document": document, "flags": [], "variations": keys, "contexts": contexts}
         processes.python("launchdarkly", usage=recorder.url, tracked=tracked, **task)
-        found = [
-            event
-            for post in posted(server, "launchdarkly", evaluate)
-            for event in json.loads(gzip.decompress(post.body))
-        ]
+        found = _events(posted(server, "launchdarkly", evaluate))
         theirs = [event for post in recorder.posts("/bulk") for event in post]
     theirs = [event for event in theirs if event["kind"] != "summary"]
     assert Counter(map(_comparable, found)) == Counter(map(_comparable, theirs))
