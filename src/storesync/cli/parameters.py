@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from storesync.cli.app import Operator
     from storesync.model import Source, WebhookConfig
 
-KINDS = {"webhooks": "SecureString", "credentials": "SecureString", "sources": "String"}
-"""Kind → SSM type, in the order of writing. A listed source is synced at once, so the source comes
-last. The webhook comes first: an interrupted move to a new address must leave a new secret."""
+KINDS = ("webhooks", "credentials", "sources")
 MAX_BYTES = 4096
 """Of a parameter in SSM's standard tier."""
 _VERIFIED_BY = ("provider", "method", "header")
@@ -320,23 +318,28 @@ def detach(operator: Operator, there: SourceParameters) -> None:
     """Remove a source from its webhook, and delete the webhook if it has no other source."""
     if there.others:
         text = _to_text(_with_sources(there.values("webhooks"), there.others))
-        _put(operator, "webhooks", there.webhook_name, text)
+        put(operator, "webhooks", there.webhook_name, text)
     elif there.webhook_name == there.name or there.name in there.webhook_sources:
         remove(operator, there.webhook_name, "webhooks")
 
 
 def write(operator: Operator, before: SourceParameters, new: SourceParameters) -> None:
-    """Write the parameters, and delete those that are empty; leave the webhook of *before*."""
-    for kind in KINDS:
-        text = getattr(new, kind)
-        if kind == "sources" and new.webhooks and new.webhook_name != before.webhook_name:
-            detach(operator, before)  # if interrupted, the command can still be repeated
-        if text:
-            _put(operator, kind, new.webhook_name if kind == "webhooks" else new.name, text)
-        elif kind == "webhooks":
-            detach(operator, before)
-        else:
-            remove(operator, new.name, kind)
+    """Write the parameters, and delete those that are empty; leave the webhook of *before*.
+
+    A listed source is synced at once, so the source comes last. The webhook comes first: an
+    interrupted move to a new address must leave a new secret.
+    """
+    if new.webhooks:
+        put(operator, "webhooks", new.webhook_name, new.webhooks)
+    else:
+        detach(operator, before)
+    if new.credentials:
+        put(operator, "credentials", new.name, new.credentials)
+    else:
+        remove(operator, new.name, "credentials")
+    if new.webhooks and new.webhook_name != before.webhook_name:
+        detach(operator, before)  # if interrupted, the command can still be repeated
+    put(operator, "sources", new.name, new.sources)
 
 
 def remove(operator: Operator, name: str, *kinds: str) -> None:
@@ -344,9 +347,13 @@ def remove(operator: Operator, name: str, *kinds: str) -> None:
     operator.aws("ssm").delete_parameters(Names=[operator.path(kind, name) for kind in kinds])
 
 
-def _put(operator: Operator, kind: str, name: str, text: str) -> None:
+def put(operator: Operator, kind: str, name: str, text: str) -> None:
+    """Write a parameter. All but those of sources hold secrets."""
     operator.aws("ssm").put_parameter(
-        Name=operator.path(kind, name), Value=text, Type=KINDS[kind], Overwrite=True
+        Name=operator.path(kind, name),
+        Value=text,
+        Type="String" if kind == "sources" else "SecureString",
+        Overwrite=True,
     )
 
 
