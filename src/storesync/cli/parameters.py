@@ -215,9 +215,8 @@ def compose(given: AddOptions, before: SourceParameters) -> SourceParameters:
         "provider": provider,
         **({"webhook": before.webhook_name} if shared else {}),
         **_filled(store=given.store, rows=given.rows, allow_http=given.allow_http or None),
+        **_filled(adopt=given.adopt, drain=given.drain),
         **({} if given.rows_prefix is None else {"rows_prefix": given.rows_prefix}),
-        **({} if given.adopt is None else {"adopt": given.adopt}),
-        **({} if given.drain is None else {"drain": given.drain}),
         "options": before.options("sources") | dict(given.options),
     }
     credential = before.values("credentials") | _filled(
