@@ -14,9 +14,9 @@ import click
 
 from flagserve.access import BROWSER, SERVER, parse
 from flagstore import errors as reader_errors
+from storesync.cli import parameters
 from storesync.cli.app import SECRET, client, command, source_name
 from storesync.cli.screen import CommandError, Exit, table
-from storesync.config import Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,9 +41,7 @@ _MANY: dict[str, Any] = {"multiple": True}
 
 def read(operator: Operator) -> dict[str, str]:
     """Return the parameters of all clients by name, sorted."""
-    path = f"{operator.deployment.prefix}/{KIND}"
-    found = Parameters(operator.aws("ssm"), path, operator.clock).values()
-    return dict(sorted(found.items()))
+    return parameters.listed(operator, KIND)
 
 
 def parsed(texts: Mapping[str, str]) -> Iterator[tuple[str, ClientKey | None]]:
@@ -113,9 +111,7 @@ def add(
     key = parse(client_name, text)
     check_source_of(operator, key)
     _check_unique(key, texts)
-    operator.aws("ssm").put_parameter(
-        Name=operator.path(KIND, client_name), Value=text, Type="SecureString", Overwrite=True
-    )
+    parameters.put(operator, KIND, client_name, text)
     base = operator.deployment.serve_base_url
     data = {
         **_described(key),
@@ -214,6 +210,6 @@ def remove(operator: Operator, *, client_name: str, yes: bool) -> None:
         known = f"the clients are {', '.join(names)}" if names else "there are no clients yet"
         raise CommandError(Exit.NOT_FOUND, f"no client {client_name!r}", known)
     operator.screen.confirm(f"remove client {client_name}? its requests get 401", yes=yes)
-    operator.aws("ssm").delete_parameters(Names=[operator.path(KIND, client_name)])
+    parameters.remove(operator, client_name, KIND)
     line = f"client {client_name} is removed: ServeFunction refuses it {AT_MOST}"
     operator.screen.result({"client": client_name}, [line])

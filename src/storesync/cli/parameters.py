@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from storesync import providers
 from storesync.cli.screen import CommandError, Exit
-from storesync.config import parse_source, parse_webhook
+from storesync.config import Parameters, parse_source, parse_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -279,6 +279,12 @@ def _filled(**values: object) -> dict[str, Any]:
 
 
 # -- SSM ------------------------------------------------------------------------------------------
+
+
+def listed(operator: Operator, kind: str) -> dict[str, str]:
+    """Return all parameters of a kind by name, sorted."""
+    path = f"{operator.deployment.prefix}/{kind}"
+    return dict(sorted(Parameters(operator.aws("ssm"), path, operator.clock).values().items()))
 
 
 def read(operator: Operator, name: str) -> SourceParameters:

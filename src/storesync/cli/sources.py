@@ -14,7 +14,7 @@ from storesync.cli.app import SECRET, command, source, source_argument, source_n
 from storesync.cli.parameters import AddOptions, SourceParameters, complete, compose
 from storesync.cli.screen import CommandError, Exit, table, to_error
 from storesync.cli.webhooks import Registrar, api_url, manual_steps, webhook_url
-from storesync.config import STORES, Parameters
+from storesync.config import STORES
 from storesync.errors import ConfigurationError, ProviderError
 from storesync.maintenance import mark_removed, restore_source
 
@@ -184,11 +184,9 @@ def _add_lines(data: dict[str, Any]) -> Iterator[str]:
 @command(source, "list")
 def list_(operator: Operator) -> None:
     """List the sources. Reads and prints no secrets."""
-    path = f"{operator.deployment.prefix}/sources"
-    texts = Parameters(operator.aws("ssm"), path, operator.clock).values()
     base = operator.deployment.webhook_base_url
     found = []
-    for name, text in sorted(texts.items()):
+    for name, text in parameters.listed(operator, "sources").items():
         stored = SourceParameters(sources=text)
         values = stored.values("sources")
         found.append(
