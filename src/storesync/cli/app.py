@@ -87,7 +87,7 @@ class Operator:
         return Sources(self.aws("ssm"), self.deployment.prefix, self.clock)
 
     def path(self, kind: str, name: str) -> str:
-        """Return the path of one of a source's parameters."""
+        """Return the path of a parameter of a source or a client."""
         return f"{self.deployment.prefix}/{kind}/{name}"
 
     def source(self, name: str) -> Source:
@@ -253,9 +253,7 @@ def deployment_from_stack(stack: str, formation: Any) -> Deployment:  # noqa: AN
         message = f"stack {stack!r} is not a flagstore stack, or its deployment is incomplete"
         remedy = "check its events and run `sam deploy` again, or name another stack with --stack"
         raise CommandError(Exit.CONFIGURATION, message, remedy) from None
-    environ[SERVE_BASE_URL] = outputs.get(
-        "ServeBaseUrl", ""
-    )  # without ServeFunction, there is none
+    environ[SERVE_BASE_URL] = outputs.get("ServeBaseUrl", "")  # none without ServeFunction
     return Deployment(f"stack {stack}", environ)
 
 

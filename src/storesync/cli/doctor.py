@@ -39,8 +39,7 @@ def doctor(operator: Operator, *, names: tuple[str, ...]) -> int:
     """Find problems and how to fix them.
 
     Checks credentials, table, queues, clients, parameters, keys and every published row. Changes
-    nothing.
-    Exits with 10 if there is a problem.
+    nothing. Exits with 10 if there is a problem.
     """
     deployment = [
         *_run("credentials", "SOURCE", _check_credentials, operator),
