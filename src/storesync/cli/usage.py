@@ -14,6 +14,7 @@ from storesync.usage_records import DAY_S, UsageRecords
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flagstore.snapshot import Snapshot
     from storesync.cli.app import Operator
     from storesync.model import Json
 
@@ -55,18 +56,17 @@ def usage(operator: Operator, *, name: str, days: int) -> None:
         each["key"] for each in flags if (each["last_used"] or 0) < 1000 * (now_s - days * DAY_S)
     ]
     data = {"source": name, "days": days, "since": since, "flags": flags, "unused": unused}
-    values = {key: _variations(snapshot[key]) for key in snapshot}
-    operator.screen.result(data, _lines(data, values, now_s))
+    operator.screen.result(data, _lines(data, snapshot, now_s))
 
 
-def _lines(data: dict[str, Any], values: dict[str, Json], now_s: int) -> Iterator[str]:
+def _lines(data: dict[str, Any], snapshot: Snapshot, now_s: int) -> Iterator[str]:
     if data["since"] is None:
         yield f"no usage of {data['source']} has been collected; see docs/usage.md"
         return
     rows = []
     for each in data["flags"]:
         variants = [
-            f"{_variant(name, values[each['key']])} {_ago(at, now_s)}"
+            f"{_variant(name, snapshot[each['key']])} {_ago(at, now_s)}"
             for name, at in each["variants"].items()
         ]
         rows.append((each["key"], _ago(each["last_used"], now_s), ", ".join(variants)))
@@ -81,12 +81,9 @@ def _ago(at_ms: int | None, now_s: int) -> str:
     return "never" if at_ms is None else f"{duration(max(0, now_s - at_ms // 1000))} ago"
 
 
-def _variations(flag: Json) -> Json:
-    return flag.get("variations") if isinstance(flag, dict) else None  # freeform: any JSON
-
-
-def _variant(name: str, variations: Json) -> str:
+def _variant(name: str, flag: Json) -> str:
     """Return a variant's name; with its value for LaunchDarkly, whose variations are numbers."""
+    variations = flag.get("variations") if isinstance(flag, dict) else None  # freeform: any JSON
     if not isinstance(variations, list) or not name.isdecimal() or int(name) >= len(variations):
         return name
     value = json.dumps(variations[int(name)], ensure_ascii=False)
