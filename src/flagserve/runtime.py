@@ -8,7 +8,6 @@ import time
 from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
 
-from flagserve import usage
 from flagserve.access import ClientKeys, Parameters
 from flagserve.app import App
 from flagstore.clients import Client
@@ -72,6 +71,8 @@ def _redis(url: str) -> Any:  # noqa: ANN401 - its type is not imported otherwis
 
 def print_usage(report: dict[str, Any], snapshot: Snapshot, sees: Callable[[str], bool]) -> None:
     """Print a client's usage, each line in one call, so that lines do not mix."""
+    from flagserve import usage  # noqa: PLC0415 - not on import, since few stacks collect it
+
     for line in usage.lines(report, snapshot, sees, int(time.time()), _line_id):
         os.write(1, line)
 
