@@ -60,8 +60,7 @@ class Consumer:
         self._deployed = deployed
         self._store = store
         self._source = source
-        access = "the URL of Redis" if store.redis_url else "FlagReaderPolicy"
-        self.equipment = f"only the deployed layer and {access}"
+        self.equipment = f"only the deployed layer and {store.access}"
         self._environment: dict[str, str] = {}
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._output: list[str] = []

@@ -42,8 +42,7 @@ class NodeConsumer(Consumer):
     ) -> None:
         super().__init__(stand_in, deployed, store, source)
         self._handler = HANDLERS / f"{provider}-{store.name}.mjs"
-        access = "the URL of Redis" if store.redis_url else "FlagReaderPolicy"
-        self.equipment = f"only examples/node/{self._handler.name} and {access}"
+        self.equipment = f"only examples/node/{self._handler.name} and {store.access}"
 
     def _variables(self, folder: str) -> dict[str, str]:
         # A copy next to the packages, as in a deployed function.

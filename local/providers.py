@@ -35,6 +35,11 @@ class Store:
     redis_url: str = ""
     redis_ca_file: str = ""
 
+    @property
+    def access(self) -> str:
+        """What lets a reader in, as shown."""
+        return "the URL of Redis" if self.redis_url else "FlagReaderPolicy"
+
 
 class _Toggles(ProviderServer):
     """Toggles a flag on ``POST /toggle/<flag>``, which no real provider has."""
