@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import cost, phased, shares, world
 from bench.harness import Case, turned
-from bench.parts.p7_sync import INIT
+from bench.parts.p7_sync import init_ms
 from bench.results import Part
 from bench.stats import spread
 from local.lambda_rie import RuntimeEmulator
@@ -29,7 +29,6 @@ LISTS = {SERVER: {}, BROWSER: {"origins": ["*"], "flags": ["*"]}}
 WORK = {SERVER: "all flags for a server's SDK", BROWSER: "all flags' values for a browser"}
 MOST_INIT = {SERVER: 1.3}
 """For a browser, all flags are evaluated: shown."""
-HANDLERS = {SERVER: "flagserve.function.handler", BROWSER: "flagserve.function.handler"}
 READER = """\
 import flagstore
 
@@ -96,15 +95,13 @@ def _started(dose: Dose, tls: OverTls, cases: list[Case]) -> dict[str, list[floa
     found: dict[str, list[float]] = {case.name: [] for case in cases}
     for number in range(dose.rounds + 1):
         for case in turned(cases, number):
-            handler = HANDLERS.get(case.name, "reader.handler")
+            module = "reader" if case.name == PLAIN else "flagserve.function"
             variables = {
                 k: v for k, v in case.environment.items() if not k.startswith("AWS_LAMBDA")
             }
-            with RuntimeEmulator(tls.ours, handler, variables) as function:
-                function.invoke({"flag": case.arguments[1]})
-                init = INIT.search(function.log())
-            assert init, case.name
-            found[case.name] += [float(init[1])] if number else []
+            emulator = RuntimeEmulator(tls.ours, f"{module}.handler", variables)
+            init = init_ms(emulator, {"flag": case.arguments[1]})
+            found[case.name] += [init] if number else []
     return found
 
 

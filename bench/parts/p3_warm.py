@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.harness import PYTHON, REPOSITORY
 from bench.results import Part
+from bench.warm.pairs import COUNTED, COUNTED_WHOLE
 from flagstore.evaluation import ENGINES
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ PEERS = {
     "unleash": "Unleash's engine (yggdrasil)",
 }
 SIMPLE = ("simple", "off", "killed", "target")
-COUNTED, COUNTED_WHOLE = "enabled, counted", "enabled, counted, a new context each time"
 MOST_USAGE_US = 0.5
 MOST, MOST_SIMPLE = 0.5, 1 / 1.3
 """Of the peer's time: twice as fast, 1.3 times as fast."""

@@ -46,15 +46,20 @@ def _init(part: Part, dose: Dose, aws: StandIn, ours: Path, stock: Path) -> None
     times: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(dose.rounds + 1):
         for name in turned(list(cases), number):
-            with RuntimeEmulator(*cases[name], environment) as function:
-                # No event that it knows: it refuses, once it has started.
-                function.invoke({})
-                found = INIT.search(function.log())
-            assert found, name
-            if number:
-                times[name].append(float(found[1]))
+            # No event that it knows: it refuses, once it has started.
+            init = init_ms(RuntimeEmulator(*cases[name], environment), {})
+            times[name] += [init] if number else []
     mine, theirs, webhook = times.values()
     title = "INIT, Runtime Interface Emulator"
     peer = "the artifact of sam's stock builder"
     part.timed(f"SyncFunction: {title}", peer, mine, theirs, most=MOST_OF_STOCK)
     part.timed(f"WebhookFunction: {title}", "SyncFunction, ours", webhook, mine)
+
+
+def init_ms(emulator: RuntimeEmulator, event: object) -> float:
+    """Return the INIT of a function, as Lambda reports it; it starts, and handles one event."""
+    with emulator as function:
+        function.invoke(event)
+        found = INIT.search(function.log())
+    assert found, "no INIT in the log"
+    return float(found[1])

@@ -11,7 +11,7 @@ from ldclient import Config, Context, LDClient
 from ldclient.feature_store import InMemoryFeatureStore
 from ldclient.versioned_data_kind import FEATURES, SEGMENTS
 
-from bench.warm.pairs import Ours, compare
+from bench.warm.pairs import COUNTED, COUNTED_WHOLE, Ours, compare
 from flagstore import Client
 
 
@@ -68,8 +68,6 @@ DETAILED = {
         rules=[{"id": "s", "variation": 1, "clauses": [clause("", "segmentMatch", "beta")]}],
     ),
 }
-COUNTED, COUNTED_WHOLE = "enabled, counted", "enabled, counted, a new context each time"
-"""Not beside LaunchDarkly's, but beside flagstore without usage."""
 PERSON = {"key": "ada", "plan": "pro", "age": 5}
 
 

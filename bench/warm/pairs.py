@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TURNS = 3
 CALLS = 2_000
+COUNTED, COUNTED_WHOLE = "enabled, counted", "enabled, counted, a new context each time"
+"""Pairs of flagstore without usage and with it, not of a provider's engine and flagstore."""
 
 
 def microseconds(call: Callable[[], Any]) -> float:
