@@ -115,10 +115,10 @@ class SourceParameters:
             webhooks=self.webhooks if is_same_webhook or self.others else "",
         )
 
-    def source(self, prefix: str, name: str) -> Source:
+    def source(self, prefix: str) -> Source:
         """Build the source. A ConfigurationError lists everything that is wrong."""
-        where, secret_where = f"{prefix}/sources/{name}", f"{prefix}/credentials/{name}"
-        return parse_source(name, where, self.sources, secret_where, self.credentials or None)
+        where, secret_where = f"{prefix}/sources/{self.name}", f"{prefix}/credentials/{self.name}"
+        return parse_source(self.name, where, self.sources, secret_where, self.credentials or None)
 
     def webhook(self, prefix: str) -> WebhookConfig:
         """Build the webhook's configuration. Raises as ``source`` does."""

@@ -96,7 +96,7 @@ def add(  # noqa: PLR0913 - its options
         raise CommandError(Exit.USAGE, f"{options.provider} sends no webhooks", "omit --webhook")
     new = compose(options, before)
     with _nothing_written():
-        made = new.source(operator.deployment.prefix, name)
+        made = new.source(operator.deployment.prefix)
         operator.sources.check_prefix(made)
         config = new.webhook(operator.deployment.prefix) if new.webhooks else None
         base = operator.deployment.require("FLAGSTORE_WEBHOOK_BASE_URL") if config else ""
@@ -253,8 +253,13 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
         token = mark_removed(made, operator.open(made), operator.clock, purge=purge)
     parameters.remove(operator, name, "sources", "credentials")
     others = list(there.others)
-    data = {"source": name, "tombstone": token, "purged": purge, "clients": served}
-    data["webhook_sources"] = others
+    data = {
+        "source": name,
+        "tombstone": token,
+        "purged": purge,
+        "clients": served,
+        "webhook_sources": others,
+    }
     lines = [f"source {name} is removed; {effect}" if made else f"parameters of {name} are deleted"]
     if others:
         lines.append(f"webhook {there.webhook_name} stays, for {', '.join(others)}")
