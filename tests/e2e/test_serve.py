@@ -19,7 +19,7 @@ from sdks import sets
 from sdks.processes import PYTHON, needs_python, started
 from simulators.memory_store import MemoryStore
 from simulators.reader_rig import DOWN, EXPIRED_S
-from simulators.serving import KEYS, PAGE, SECRET, Gateway, Serving
+from simulators.serving import FEATURES, FRONTEND, KEYS, PAGE, SECRET, Gateway, Serving
 from simulators.unleash import UnleashSimulator
 from storesync import providers
 from storesync.http import HttpClient
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-FEATURES, FRONTEND = "GET /api/client/features", "GET /api/frontend"
 CONTEXTS = sets.contexts("unleash", 200)
 PEOPLE = [{**each, "userId": each["userId"].replace("ü", "u")} for each in CONTEXTS]
 """The server's own frontend API hashes other letters than ASCII's as Node.js does, all other SDKs

@@ -17,8 +17,17 @@ from flagstore.snapshot import Info
 from local.stand_in import REPOSITORY
 from simulators import faults
 from simulators.alarms import Alarm, Point, Stack, points
-from simulators.deployment import KEY, MAX_RECEIVES, Calls, Context, batch, request, signed
-from simulators.serving import opened
+from simulators.deployment import (
+    CLIENT_SECRET,
+    KEY,
+    MAX_RECEIVES,
+    Calls,
+    Context,
+    batch,
+    request,
+    signed,
+)
+from simulators.serving import FEATURES, ask, opened
 from simulators.template import read_template
 from simulators.usage import delivery, line
 from storesync import sync, telemetry, usage, webhook
@@ -69,7 +78,6 @@ AWS_METRICS = [
     ["AWS/Lambda", "Throttles"],
     ["AWS/Lambda", "Duration"],
 ]
-SECRET = "canary-client-secret-0008"
 
 
 class World:
@@ -392,15 +400,13 @@ def test_flags_cannot_be_served(
     world: World, aws: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that gets 503 raises the alarm; strangers never do. API Gateway counts each."""
-    client = {"source": "prod", "kind": "server", "secrets": [SECRET]}
-    world.deployment.put("clients/app", client)
+    world.deployment.put_client()
     monkeypatch.setenv("AWS_REGION", aws.region)
     monkeypatch.setenv("FLAGSTORE_TABLE", "no-such-table")
     with opened(os.environ) as app:
-        for secret in (SECRET[:-1], "", SECRET):
+        for secret in (CLIENT_SECRET[:-1], "", CLIENT_SECRET):
             assert world.active() == set()
-            event = {"routeKey": "GET /api/client/features", "headers": {"authorization": secret}}
-            status = app.respond(event)["statusCode"]
+            status, _ = ask(app, FEATURES, secret)
             world.note("AWS/ApiGateway", f"{status // 100}xx", {"ApiId": "serve-api"}, 1)
     assert status == 503
     assert_alarms(world, "ServeErrorAlarm")

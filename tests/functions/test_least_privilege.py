@@ -13,12 +13,12 @@ import pytest
 import flagstore
 from flagstore.stores.dynamodb import open_reader
 from simulators import faults
-from simulators.deployment import KEY, Context, Deployment, batch, signed
+from simulators.deployment import CLIENT_SECRET, KEY, Context, Deployment, batch, signed
 from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.launchdarkly_flags import rich_flags
 from simulators.recorder import Recorder
 from simulators.rights import BY_AWS, POLICIES, QUEUE, TABLE, USAGE_QUEUE, Use, grants, uses
-from simulators.serving import opened
+from simulators.serving import FEATURES, ask, opened
 from simulators.usage import delivery, line
 from storesync import sync, usage, webhook
 from storesync.config import UsageSettings
@@ -123,11 +123,9 @@ def collect(stack: Deployment, provider: LaunchDarklySimulator, flag: str) -> No
 
 
 def serve(stack: Deployment) -> None:
-    secret = "canary-client-secret-0008"
-    stack.put("clients/app", {"source": "prod", "kind": "server", "secrets": [secret]})
-    event = {"routeKey": "GET /api/client/features", "headers": {"authorization": secret}}
+    stack.put_client()
     with opened(os.environ) as app:
-        assert app.respond(event)["statusCode"] == 404  # the flags are read, and LaunchDarkly's
+        assert ask(app, FEATURES, CLIENT_SECRET)[0] == 404  # the flags are read, and LaunchDarkly's
 
 
 def test_every_call_is_allowed_and_every_permission_used(recorded: Recorder) -> None:

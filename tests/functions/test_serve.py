@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ import pytest
 
 from flagserve import runtime
 from simulators.deployment import KEY, SECRET, TOKEN, Context
-from simulators.serving import opened
+from simulators.serving import FEATURES, FRONTEND, ask, opened
 from storesync import sync
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from simulators.redis_server import Server
     from simulators.unleash import UnleashSimulator
 
-FEATURES, FRONTEND = "GET /api/client/features", "GET /api/frontend"
 SERVICE: dict[str, Any] = {"source": "shop", "kind": "server", "secrets": [SECRET]}
 PAGE = {**SERVICE, "kind": "browser", "secrets": [TOKEN], "origins": ["*"], "flags": ["*"]}
 
@@ -54,11 +52,6 @@ def cold(
 
 
 HTTP = {"allow_http": True}
-
-
-def ask(app: Any, route: str, secret: str) -> tuple[int, Any]:
-    response = app.respond({"routeKey": route, "headers": {"authorization": secret}})
-    return response["statusCode"], json.loads(response["body"] or "null")
 
 
 @pytest.mark.parametrize("store", ["dynamodb", "redis"])

@@ -12,8 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from simulators import faults
-from simulators.deployment import KEY, Calls, Context, batch
-from simulators.serving import opened
+from simulators.deployment import CLIENT_SECRET, KEY, Calls, Context, batch
+from simulators.serving import ask, opened
 from simulators.usage import HOUR, delivery, line
 from storesync import sync, usage, usage_records
 from storesync.errors import BadRequestError
@@ -293,8 +293,7 @@ def test_metrics_of_clients(
     adding: World, unleash: UnleashSimulator, monkeypatch: pytest.MonkeyPatch, collects: str
 ) -> None:
     """What an SDK reports to ServeFunction arrives with its application's name, if wanted."""
-    secret = "canary-client-secret-0008"
-    adding.stack.put("clients/app", {"source": "prod", "kind": "server", "secrets": [secret]})
+    adding.stack.put_client()
     monkeypatch.setenv("FLAGSTORE_SERVE_USAGE", collects)
     monkeypatch.setenv("AWS_REGION", os.environ["AWS_DEFAULT_REGION"])
     toggles = {"flag": {"yes": 3, "no": 1, "variants": {"blue": 2}}}
@@ -302,8 +301,7 @@ def test_metrics_of_clients(
     written: list[tuple[int, bytes]] = []
     with opened(os.environ) as app, monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda *of: written.append(of))
-        event = {"routeKey": "POST /api/client/metrics", "headers": {"authorization": secret}}
-        assert app.respond({**event, "body": json.dumps(report)})["statusCode"] == 202
+        assert ask(app, "POST /api/client/metrics", CLIENT_SECRET, report)[0] == 202
     if collects == "false":
         assert written == []
         return

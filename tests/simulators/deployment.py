@@ -23,11 +23,15 @@ SECRET = "canary-webhook-secret-0001"
 OLD_SECRET = "canary-webhook-secret-0000"
 TOKEN = "canary-token-in-the-path-0002"
 KEY = "canary-provider-key-0003"
+CLIENT_SECRET = "canary-client-secret-0007"
 BODY_CANARY = "canary-in-the-body-0004"
 HEADER_CANARY = "canary-in-a-header-0005"
 ENVIRONMENT_CANARY = "canary-in-the-environment-0006"
 MAX_RECEIVES = 9
-CANARIES = (SECRET, OLD_SECRET, TOKEN, KEY, BODY_CANARY, HEADER_CANARY, ENVIRONMENT_CANARY)
+CANARIES = (
+    *(SECRET, OLD_SECRET, TOKEN, KEY, BODY_CANARY, HEADER_CANARY, ENVIRONMENT_CANARY),
+    CLIENT_SECRET,
+)
 
 
 class Context:
@@ -198,6 +202,11 @@ class Deployment:
 
     def put_webhook(self, name: str, provider: str, *secrets: str, **more: Any) -> None:
         self.put(f"webhooks/{name}", {"provider": provider, "secrets": secrets or [SECRET], **more})
+
+    def put_client(self) -> None:
+        """Configure a server that is a client of ServeFunction, for the source ``prod``."""
+        key = {"source": "prod", "kind": "server", "secrets": [CLIENT_SECRET]}
+        self.put("clients/app", key)
 
     def send(self, *bodies: object) -> None:
         """Put messages on the queue; a text as it is, anything else as JSON."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import http.server
 import json
 import threading
@@ -18,6 +19,7 @@ from simulators.reader_rig import Rig
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+FEATURES, FRONTEND = "GET /api/client/features", "GET /api/frontend"
 SECRET, OLD, PAGE = "canary-server-secret-1", "canary-server-secret-0", "canary-browser-secret"
 ORIGIN = "https://shop.example"
 KEYS: dict[str, Any] = {
@@ -44,6 +46,21 @@ def opened(environ: Mapping[str, str]) -> Iterator[App]:
         parts._keys._read._transport.close()
         for client in parts._client._made.values():
             client.close()
+
+
+def ask(app: App, route: str, secret: str, body: object = None) -> tuple[int, Any]:
+    """Send a request; return the response's status and JSON."""
+    event = {"routeKey": route, "headers": {"authorization": secret}}
+    response = app.respond(event if body is None else {**event, "body": json.dumps(body)})
+    return response["statusCode"], json.loads(text_of(response) or "null")
+
+
+def text_of(response: Mapping[str, Any]) -> str:
+    """Return a response's body as text, whether it is compressed or not."""
+    body: str = response.get("body") or ""
+    if response.get("isBase64Encoded"):
+        return gzip.decompress(base64.b64decode(body)).decode()
+    return body
 
 
 class Serving:

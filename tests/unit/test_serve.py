@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
@@ -17,13 +16,12 @@ from flagserve.usage import MAX_LINES
 from flagstore.errors import ConfigurationError
 from sdks import sets
 from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE
-from simulators.serving import KEYS, OLD, ORIGIN, PAGE, SECRET, Serving
+from simulators.serving import FEATURES, FRONTEND, KEYS, OLD, ORIGIN, PAGE, SECRET, Serving, text_of
 from simulators.unleash_flags import new_flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FEATURES, FRONTEND = "GET /api/client/features", "GET /api/frontend"
 REGISTER, METRICS = "POST /api/client/register", "POST /api/client/metrics"
 MODERN = {"unleash-client-spec": "5.2.0"}
 COUNTS = {"bucket": {"start": "x", "stop": "y", "toggles": {"main": {"yes": 1, "no": 0}}}}
@@ -51,9 +49,7 @@ class Served(Serving):
 
 
 def opened(event: Mapping[str, Any]) -> tuple[int, Any, dict[str, str]]:
-    body: Any = event.get("body") or ""
-    if event.get("isBase64Encoded"):
-        body = gzip.decompress(base64.b64decode(body))
+    body = text_of(event)
     return event["statusCode"], json.loads(body) if body else None, event["headers"]
 
 
