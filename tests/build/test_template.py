@@ -287,25 +287,28 @@ def test_serve_function(template: Template) -> None:
     assert variables == {name: theirs[name] for name in names}
 
 
-def test_nothing_is_served_by_default(template: Template) -> None:
-    """Without the parameter none of its resources is created, and nothing else refers to them."""
-    assert template["Parameters"]["ServeFlags"]["Default"] == "false"
+def assert_optional(
+    template: Template, parameter: str, conditions: set[str], resources: set[str], *outputs: str
+) -> None:
+    """Assert that these are created with the parameter only, and that nothing else names them."""
+    assert template["Parameters"][parameter]["Default"] == "false"
     parts = [*template["Resources"].items(), *template["Outputs"].items()]
-    conditional = {name for name, each in parts if each.get("Condition") == "Serves"}
-    assert conditional == SERVING | {"ServeBaseUrl"}
-    using = {name for name, each in parts if SERVING & {*re.findall(r"\w+", " ".join(texts(each)))}}
+    conditional = {name for name, each in parts if each.get("Condition") in conditions}
+    assert conditional == resources.union(outputs)
+    words = {name: set(re.findall(r"\w+", " ".join(texts(each)))) for name, each in parts}
+    using = {name for name in words if resources & words[name]}
     assert using <= conditional | {"UsageOfClients"}
+
+
+def test_nothing_is_served_by_default(template: Template) -> None:
+    """Without the parameter, none of its resources are created, and nothing refers to them."""
+    assert_optional(template, "ServeFlags", {"Serves"}, SERVING, "ServeBaseUrl")
 
 
 def test_no_usage_is_collected_by_default(template: Template) -> None:
-    """As for serving; the subscription of ServeFunction's log needs both parameters."""
-    assert template["Parameters"]["CollectUsage"]["Default"] == "false"
-    parts = [*template["Resources"].items(), *template["Outputs"].items()]
+    """The same applies; the subscription to ServeFunction's log needs both parameters."""
     collecting = {"CollectsUsage", "CollectsUsageInFull"}
-    conditional = {name for name, each in parts if each.get("Condition") in collecting}
-    assert conditional == USAGE | {"UsageDlqUrl", "UsageFunctionArn"}
-    using = {name for name, each in parts if USAGE & {*re.findall(r"\w+", " ".join(texts(each)))}}
-    assert using <= conditional | {"UsageOfClients"}
+    assert_optional(template, "CollectUsage", collecting, USAGE, "UsageDlqUrl", "UsageFunctionArn")
     assert template["Resources"]["UsageOfClients"]["Condition"] == "CollectsUsageOfClients"
     for name, other in (("OfClients", "Serves"), ("InFull", "FullMonitoring")):
         both = template["Conditions"][f"CollectsUsage{name}"]["Fn::And"]
@@ -390,7 +393,7 @@ def test_policies_only_allow_named_actions_and_resources(template: Template) -> 
 
 
 def test_appconfig_resources_need_a_profile(template: Template) -> None:
-    """Without the parameter none of them is created."""
+    """Without the parameter, none of them are created."""
     parts = template["Resources"].items()
     conditional = {name for name, each in parts if each.get("Condition") == "FromAppConfig"}
     assert conditional == APPCONFIG
