@@ -356,7 +356,7 @@ def test_reserved_concurrency_is_optional(template: Template) -> None:
 
 
 def test_routes(template: Template) -> None:
-    """Those that a function knows are served, and all others rejected without running code."""
+    """Routes that a function knows are served; all others are rejected without running code."""
     routes = [
         (name, f"{event['Properties']['Method']} {event['Properties']['Path']}")
         for name, function in resources(template, "AWS::Serverless::Function").items()

@@ -37,7 +37,7 @@ def stored(rig: Rig, name: str) -> Any:
 
 @pytest.mark.usefixtures("shop")
 def test_secret_is_printed_once(rig: Rig) -> None:
-    """Only `add` prints it, with the URL and where to put both; it is stored encrypted."""
+    """Only `add` prints it, with the URL and where both go; it is stored encrypted."""
     server, browser = add(rig, "api", *SERVER), add(rig, "page", *BROWSER, *PAGE)
     secrets = [stored(rig, name)["secrets"] for name in ("api", "page")]
     for done, (secret,), url, field in (
@@ -121,7 +121,7 @@ def test_nothing_is_written_after_an_error(rig: Rig) -> None:
 
 
 def test_client_of_redis(rig: Rig, unleash: UnleashSimulator) -> None:
-    """Needs the readers' URL of Redis, which is not printed."""
+    """It needs the readers' URL of Redis, which is not printed."""
     url = rig.file("url", "rediss://reader:tests-own@cache:6379/0")
     rig.put_parameter("sources/shop", {"provider": "unleash", "store": "redis", "allow_http": True})
     credential = {"key": unleash.sdk_key, "base_url": unleash.url, "store_url": "rediss://cache"}
@@ -155,7 +155,7 @@ def test_remove(rig: Rig) -> None:
 
 @pytest.mark.usefixtures("shop")
 def test_clients_without_a_source_are_reported(rig: Rig) -> None:
-    """When their source is removed, and by the doctor, who finds invalid parameters as well."""
+    """Removing their source and the doctor report them; the doctor finds invalid ones, too."""
     assert add(rig, "api", *SERVER).code == 0
     rig.put_parameter("clients/odd", {"source": "shop", "kind": "robot", "secrets": [TOKEN]})
     (api, odd) = rig.json("doctor", code=10)["deployment"][-2:]

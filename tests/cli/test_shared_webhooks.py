@@ -95,7 +95,7 @@ def test_source_is_added_to_a_webhook(
 def test_removed_source_leaves_the_webhook_to_the_others(
     rig: Rig, both: LaunchDarklySimulator, order: tuple[str, str]
 ) -> None:
-    """The last one takes it along. A source that is added again finds its webhook."""
+    """The webhook goes with the last one. A source that is added again finds its webhook."""
     secrets = rig.parameter("webhooks/prod")["secrets"]
     first, last = order
     done = rig.run("source", "remove", first, "--yes")
@@ -112,7 +112,7 @@ def test_removed_source_leaves_the_webhook_to_the_others(
 
 @pytest.mark.usefixtures("both")
 def test_source_moves_to_another_webhook(rig: Rig, unleash: UnleashSimulator) -> None:
-    """With its options; the new webhook has a secret of its own, and the empty one is deleted."""
+    """Its options move along; the new webhook has its own secret, and the empty one is deleted."""
     old = rig.parameter("webhooks/prod")["secrets"]
     change(rig, "prod", "--webhook", "account")
     assert webhooks(rig) == {"account": {"prod": PRODUCTION}, "prod": {"staging": STAGING}}
@@ -131,7 +131,7 @@ def test_source_moves_to_another_webhook(rig: Rig, unleash: UnleashSimulator) ->
 
 @pytest.mark.usefixtures("both")
 def test_interrupted_move_is_repeated(rig: Rig) -> None:
-    """After each call of SSM, until the command completes."""
+    """The move is interrupted after each call to SSM, until the command completes."""
     start = {path: rig.parameter(path) for path in rig.parameters()}
     move = ("source", "add", "staging", "--replace", "--no-check", "--webhook", "account")
     with Interrupter(lambda: rig.aws.port) as gate:
@@ -154,7 +154,7 @@ def test_interrupted_move_is_repeated(rig: Rig) -> None:
 def test_unsuitable_webhook_is_refused(
     rig: Rig, prod: LaunchDarklySimulator, unleash: UnleashSimulator
 ) -> None:
-    """One of another provider, and an invalid one; nothing is written."""
+    """Another provider's webhook and an invalid one are refused; nothing is written."""
     rig.put_parameter("webhooks/broken", {**rig.parameter("webhooks/prod"), "secrets": []})
     before = rig.parameters()
     appconfig = ("source", "add", "x", "--provider", "appconfig", "--base-url=https://x.example")
@@ -169,7 +169,7 @@ def test_unsuitable_webhook_is_refused(
 
 
 def test_number_of_sources_that_fit(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """45 with names of 18 characters, two secrets included; one more is refused, not written."""
+    """With names of 18 characters and two secrets, 45 fit; one more is refused and not written."""
     whole = rig.parameter("webhooks/prod")
     del whole["options"]
     places = [f"shop-{number}-production" for number in range(10, 56)]
@@ -186,7 +186,7 @@ def test_number_of_sources_that_fit(rig: Rig, prod: LaunchDarklySimulator) -> No
 def test_source_at_another_address_leaves_the_webhook(
     rig: Rig, both: LaunchDarklySimulator, unleash: UnleashSimulator
 ) -> None:
-    """The secret of a webhook is for one account, and goes to no other."""
+    """A webhook's secret is for one account and is given to no other."""
     secrets = rig.parameter("webhooks/prod")["secrets"]
     with LaunchDarklySimulator(both.flags()) as other:
         for server in (other, unleash):
@@ -204,7 +204,7 @@ def test_source_at_another_address_leaves_the_webhook(
     ("options", "named"), [({"environment": "QA"}, "Production and QA"), ({}, "of the key")]
 )
 def test_steps_name_all_environments(options: dict[str, str], named: str) -> None:
-    """Unless one of the sources takes the events of all."""
+    """They are named unless one of the sources takes events of all environments."""
     sources = {"a": {"environment": "Production"}, "b": options}
     webhook = WebhookConfig("w", "split", "url", (Secret("s" * 16),), sources=sources)
     assert any(step.endswith(f"the environment {named}") for step in manual_steps(URL, webhook))

@@ -1,4 +1,4 @@
-"""The command usage: what UsageFunction recorded, beside the published flags."""
+"""The command `usage` shows what UsageFunction recorded next to the published flags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("prod")
 
 
 def test_usage(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """Flags that nobody asked for stand out; what was never published is not listed."""
+    """Unused flags stand out; flags that were never published are not listed."""
     assert "no usage of prod has been collected" in rig.run("usage", "prod").out
     prod.set_flag("new-checkout", variations=[True, {"a long": "value " * 9}])
     rig.json("sync")

@@ -101,13 +101,13 @@ def posted(rig: RedisRig) -> Counter[str]:
 
 
 def left(rig: RedisRig) -> list[str]:
-    """Return the queues that are not empty, and what runs left behind."""
+    """Return the queues that are not empty, and the keys that runs left behind."""
     keys = (key.decode() for key in rig.server.admin.keys("*"))
     return sorted(key for key in keys if "$drain" in key or key.endswith(tuple(QUEUES)))
 
 
 def test_posts_are_the_synchronizers(rig: RedisRig) -> None:
-    """By SDK and flag, deduplicated by the hour, with its headers; counts follow at once."""
+    """They are grouped by SDK and flag, deduplicated by hour, with its headers; counts follow."""
     same = impression("ada", at=5)
     odd = impression("odd", sdk={"s": "x\r\nEvil: 1", "n": "NA", "i": 7}, properties='{"p":1}')
     fill(rig, "impressions", impression("ada"), same, impression("ada", at=HOUR_MS + 1), odd, odd)
@@ -155,7 +155,7 @@ def test_posts_are_the_synchronizers(rig: RedisRig) -> None:
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 429, 500, 302, 0])
 def test_only_final_refusals_are_dropped(rig: RedisRig, code: int) -> None:
-    """All else stays until Split takes it, and other queues are posted meanwhile."""
+    """Everything else stays until Split accepts it; other queues are posted meanwhile."""
     entries = [impression(str(number)) for number in range(3)]
     fill(rig, "impressions", *entries, impression("0", at=1))
     fill(rig, "events", event("ada"))
@@ -184,7 +184,7 @@ def test_drops_no_group_for_another(rig: RedisRig) -> None:
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_kill_points(rig: RedisRig, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever call a run dies at, nothing is lost, and at most one batch is repeated."""
+    """Whichever call a run dies at, nothing is lost and at most one batch is repeated."""
     monkeypatch.setattr(redis_queues, "BATCH_ENTRIES", 10)
     names = [str(number) for number in range(15)]
     hashed = {f"f{number}::{NOW}": number + 1 for number in range(12)}
@@ -278,7 +278,7 @@ def test_unique_keys_are_posted_by_thousands(rig: RedisRig) -> None:
 
 
 def test_full_memory_is_drained(rig: RedisRig) -> None:
-    """A queue that fills Redis is the first that must go."""
+    """Draining works when Redis is full, which is when it is needed most."""
     fill(rig, "impressions", *(impression(str(n)) for n in range(1_000)))
     rig.server.admin.hset(queue("impressions.count"), f"a::{NOW}", 3)
     rig.server.admin.config_set("maxmemory", 1)
@@ -306,7 +306,7 @@ def test_prefix_of_the_rows(rig: RedisRig) -> None:
 
 
 def test_cluster(redis_cluster: list[Server]) -> None:
-    """All keys are in one slot, on whichever node."""
+    """All keys are in one slot, whichever node has it."""
     with (
         SplitSimulator() as server,
         closing(RedisRig(redis_cluster[0], server, name="split")) as rig,
@@ -321,7 +321,7 @@ def test_cluster(redis_cluster: list[Server]) -> None:
 
 @pytest.mark.parametrize("missing", ["", *EXTRA])
 def test_documented_rights(rig: RedisRig, missing: str) -> None:
-    """They suffice, and if one is missing, no entry has moved."""
+    """They suffice; if one is missing, no entry is moved."""
     rules = [rule for rule in [*LINES["storesync"], *EXTRA] if rule != missing]
     add_user(rig.server, "storesync", rules)
     entries = [impression("ada"), impression("ada")]
@@ -338,7 +338,7 @@ def test_documented_rights(rig: RedisRig, missing: str) -> None:
 
 
 def test_steps_can_be_repeated(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call is sent again if its response was lost; without the lease, none does anything."""
+    """A call may be sent again after a lost response; without the lease, calls do nothing."""
     monkeypatch.setattr(redis_queues, "BATCH_ENTRIES", 2)
     fill(rig, "impressions", *(impression(str(number)) for number in range(5)))
     queues = rig.store().queues(SOURCE, QUEUES)  # type: ignore[union-attr]
@@ -362,7 +362,7 @@ def test_steps_can_be_repeated(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_queues_take_turns(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If time runs short, each queue has had its turn; without time, nothing begins."""
+    """If time runs short, each queue has had a turn; without enough time, nothing starts."""
     monkeypatch.setattr(redis_queues, "BATCH_ENTRIES", 1)
     clock = FakeClock()
 
@@ -382,7 +382,7 @@ def test_queues_take_turns(rig: RedisRig, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_one_run_at_a_time(rig: RedisRig) -> None:
-    """A second one leaves everything to the first, until that has ended or its lease."""
+    """A second run leaves everything to the first until that ends or its lease expires."""
     fill(rig, "impressions", impression("ada"))
     rig.server.admin.set(LEASE, "another", px=200)
     assert (run(rig).open, posted(rig)) == (False, {})

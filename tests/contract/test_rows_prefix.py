@@ -1,4 +1,4 @@
-"""Rows under a prefix of the user's choice, in both stores: where they are, and whose."""
+"""Rows under a prefix of the user's choice, in both stores: where they are and who owns them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Place:
         return rows | {f"{start}$inited/{start}$inited"}
 
     def write(self, name: str, item: dict[str, Any]) -> None:
-        """Write a flag's row as another program does."""
+        """Write a flag's row as another program would."""
         text, start = json.dumps(item), self.start()
         if isinstance(self.rig, DynamoRig):
             row = {"namespace": {"S": f"{start}features"}, "key": {"S": name}}
@@ -184,7 +184,7 @@ def test_rows_of_another_program_are_refused_until_adopted(place: Place) -> None
 
 
 def test_refused_rows_survive_a_purge(place: Place) -> None:
-    """A source that was never let in deletes nothing there."""
+    """A source whose rows were refused deletes nothing there."""
     place.write("theirs", {"key": "theirs"})
     before = place.names()
     place.sync()
@@ -214,7 +214,7 @@ def test_purge_deletes_only_own_rows(place: Place) -> None:
 
 
 def test_purge_deletes_rows_that_were_turned_off(place: Place) -> None:
-    """Also those of flags that were deleted since."""
+    """It also deletes rows of flags that have been deleted since."""
     place.sync()
     place.rig.provider.change(b=None)
     place.sync(rows=False)
@@ -223,7 +223,7 @@ def test_purge_deletes_rows_that_were_turned_off(place: Place) -> None:
 
 
 def test_removed_source_leaves_its_prefix(place: Place) -> None:
-    """Another program may go on there: the source deletes nothing when it is added elsewhere."""
+    """Another program may use the prefix: adding the source elsewhere deletes nothing there."""
     place.sync()
     mark_removed(place.source(), place.store(), place.rig.clock)
     assert restore_source("prod", place.rig.store())
@@ -233,7 +233,7 @@ def test_removed_source_leaves_its_prefix(place: Place) -> None:
 
 @pytest.mark.parametrize("purge", [False, True])
 def test_rows_of_the_next_source_stay(place: Place, purge: bool) -> None:
-    """A source that left a prefix, or its name, to another one deletes nothing there."""
+    """A source that left a prefix or a name to another source deletes nothing there."""
     place.sync()
     taken = place.source().rows_at
     moved = place.rig.source(other_at=lambda _, rows_at: "live" if rows_at == taken else "")
@@ -286,7 +286,7 @@ def test_rollback_writes_the_rows(place: Place) -> None:
 
 
 def test_search_for_rows_ends_at_the_deadline(redis_server: Server) -> None:
-    """The database may have any size."""
+    """Databases can be of any size, so the search must be bounded."""
     deadline = Deadline(SystemClock(), random.Random(1), -1)
     with open_redis(redis_server.url()) as client:
         found = RedisStore(client, deadline, rows_at="split old").foreign("prod")
@@ -295,7 +295,7 @@ def test_search_for_rows_ends_at_the_deadline(redis_server: Server) -> None:
 
 
 def test_clusters_refuse_a_prefix(redis_cluster: list[Server]) -> None:
-    """The rows' error says so, and what to do instead; the snapshot is published."""
+    """The rows' error says so and names an alternative; the snapshot is published."""
     provider = ModelProvider(dict(FLAGS["split"]), name="split")
     with closing(RedisRig(redis_cluster[0], provider)) as rig:
         report = rig.sync(rows_prefix="")
@@ -305,7 +305,7 @@ def test_clusters_refuse_a_prefix(redis_cluster: list[Server]) -> None:
 
 
 def test_missing_rights_to_a_prefix(redis_server: Server) -> None:
-    """They stop the rows only: the snapshot is published."""
+    """They affect only the rows: the snapshot is published."""
     add_user(redis_server, "storesync", LINES["storesync"])
     provider = ModelProvider(dict(FLAGS["launchdarkly"]), name="launchdarkly")
     with closing(RedisRig(redis_server, provider)) as rig:

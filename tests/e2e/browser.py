@@ -1,4 +1,4 @@
-"""A real browser without a window, on a page of its own origin: `tools/setup-e2e` installs it."""
+"""A real headless browser on a page with its own origin; `tools/setup-e2e` installs it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def needs_browser() -> str:
 
 
 class Page:
-    """Serves the page, and gets what it found."""
+    """Serves the page and receives its results."""
 
     def __init__(self, script: bytes, task: Mapping[str, Any], on: Callable[[str], None]) -> None:
         self.found: Queue[Any] = Queue()
@@ -96,7 +96,7 @@ def page(
 
 
 def browse(url: str, served: Page) -> Any:
-    """Let the browser open the page, and return what the page found."""
+    """Open the page in the browser and return the page's results."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as home:
         command = [needs_browser(), *OPTIONS, f"--user-data-dir={home}", url]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

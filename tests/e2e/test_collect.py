@@ -1,4 +1,4 @@
-"""Usage at a real Unleash server: exactly what was evaluated, by hour, application and variant."""
+"""A real Unleash server shows exactly what was evaluated, by hour, application and variant."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ FLAGS = [f"flag-{number}" for number in range(8)]
 KNOWN_AFTER_S = 11
 """The server drops metrics of flags that are younger than 10 s."""
 ADDS_UP_AFTER_S = 6
-"""It adds up what it got every 5 s: nothing more may come."""
+"""It adds up what it received every 5 s; only then is it certain that nothing more will come."""
 HOUR_S = 3600
 APP = "functions"
 EACH = 200
 """Evaluations in each of 50 execution environments."""
 UNPRINTED = 7
-"""Evaluations that a killed environment has not printed."""
+"""Evaluations that a killed environment never printed."""
 HANDLER = """\
 import os, time
 import flagstore
@@ -137,7 +137,7 @@ def shown(server: UnleashServer) -> Counts:
 
 
 def test_the_server_shows_what_was_evaluated(server: UnleashServer) -> None:
-    """Exactly, though every line comes twice, late, across hours, shuffled and cut."""
+    """The counts are exact, though every line comes twice, late, across hours, shuffled and cut."""
     chance, now = random.Random(11), int(time.time())
     lines, expected = made(chance, now)
     assert sum(count for key, count in expected.items() if key[3] in {"yes", "no"}) == 10_000

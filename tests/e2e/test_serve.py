@@ -105,7 +105,7 @@ def sdk(name: str, url: str, token: str) -> AbstractContextManager[Ask]:
 
 @pytest.mark.parametrize("name", SDKS)
 def test_server_sdk(name: str) -> None:
-    """It registers, gets what it would from Unleash, polls for 304s, and keeps it in an outage."""
+    """It registers, gets the same as from Unleash, polls with 304s, and survives an outage."""
     flags, contexts = [*sets.unleash()[0], "never-there"], CONTEXTS[:20]
     serving = Serving(*sets.unleash())
     with ExitStack() as running:
@@ -192,7 +192,7 @@ def evaluated(world: World, context: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.campaign
 def test_frontend_api(world: World) -> None:
-    """All flags, for 200 contexts, by both methods: those that are on, and their variants."""
+    """GET and POST give the same flags and variants as the server, for 200 contexts."""
     differing, names = [], set[str]()
     for context in PEOPLE:
         theirs = evaluated(world, context)
@@ -221,7 +221,7 @@ def test_frontend_api(world: World) -> None:
 @pytest.mark.campaign
 @pytest.mark.parametrize("name", SDKS)
 def test_server_sdks(world: World, name: str) -> None:
-    """All flags, for 200 contexts, before and after changes and a deletion."""
+    """All flags are equal for 200 contexts, before and after changes and a deletion."""
     token = world.server.backend_token("development")
     flags = [*world.flags, f"new-{name}", f"gone-{name}"]
     world.server.create_flag(f"gone-{name}")
@@ -252,7 +252,7 @@ def compared(world: World, name: str, token: str, flags: list[str]) -> list[dict
 
 @pytest.mark.campaign
 def test_browser_sdks(world: World) -> None:
-    """All flags, for 200 contexts, from another origin; 304s; and in an outage, what they had."""
+    """All flags are equal for 200 contexts from another origin; in an outage, they are kept."""
     needs_browser()
     serving, warm = world.serving, world.serving.app
     statuses = world.gateway.statuses
@@ -284,7 +284,7 @@ def test_browser_sdks(world: World) -> None:
 
 @pytest.mark.campaign
 def test_pages_of_other_origins() -> None:
-    """A browser gives them nothing, whatever key they have."""
+    """The browser gives them nothing, whatever key they have."""
     needs_browser()
     serving = Serving(sets.unleash()[0], keys=KEYS)
     with Gateway(serving.respond) as gateway:

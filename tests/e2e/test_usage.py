@@ -40,7 +40,7 @@ def counts(log: str) -> list[int]:
 
 
 def test_counts_survive_the_end_of_an_environment(tmp_path: Path) -> None:
-    """Idle or timed out, none is lost; killed, only those since the last line."""
+    """An idle or timed-out environment loses none; a killed one only those since its last line."""
     (tmp_path / "flagstore").symlink_to(REPOSITORY / "src" / "flagstore")
     flags = {"flags": {"a": launchdarkly_flags.new_flag("a")}, "segments": {}}
     (tmp_path / "flags.json").write_text(json.dumps(flags))

@@ -172,7 +172,7 @@ def world(
 
 
 def assert_alarms(world: World, *alarms: str) -> None:
-    """Assert that those of them that exist are on, and clear once all is well for long enough."""
+    """Assert that those that exist are on, and clear once all has been well for long enough."""
     assert world.active() == set(alarms) & set(world.alarms)
     world.schedule(max(made(alarm).span_s for alarm in alarms) // SCHEDULE_S + 1)
     assert world.active() == set()
@@ -281,7 +281,7 @@ def test_dead_letter(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_usage_dead_letter(
     world: World, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Usage that no attempt could report raises its own alarm."""
+    """Usage that could not be reported in any attempt raises its own alarm."""
     monkeypatch.setattr(usage, "RETRY_S", 0)
     world.deployment.send({"lines": [json.loads(line({"flag": [[1, 0, 1]]}))]})
     world.deployment.put("sources/prod", "{no JSON")
@@ -466,7 +466,7 @@ SEARCH = re.compile(
 
 
 def exercise(world: World, launchdarkly: LaunchDarklySimulator) -> None:
-    """Publish a change, and let most things fail that have a metric."""
+    """Publish a change, and make most things fail that have a metric."""
     launchdarkly.set_flag("one-more")
     world.clock.advance(10)
     world.invoke("webhook", signed("prod", b"{}"))

@@ -143,7 +143,7 @@ def recorded_uses(recorded: Recorder, who: str) -> set[Use]:
 
 
 def test_functions_are_separated(recorded: Recorder) -> None:
-    """The receiver cannot reach table and credentials, none the parameters of another."""
+    """The receiver cannot reach table or credentials, and no function another one's parameters."""
 
     def allowed(who: str, whose: str) -> set[str]:
         return {

@@ -1,4 +1,4 @@
-"""ServeFunction on SSM and both stores: what it serves, and what it says when they fail."""
+"""ServeFunction on SSM and both stores: what it serves, and what it reports when they fail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAGE = {**SERVICE, "kind": "browser", "secrets": [TOKEN], "origins": ["*"], "fla
 def cold(
     stack: Deployment, unleash: UnleashSimulator, aws: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Any]]:
-    """Return a function that starts ServeFunction for two clients of a source that is published."""
+    """Return a function that starts ServeFunction with two clients of a published source."""
     with ExitStack() as running:
 
         def start(store_url: str = "", **environ: str) -> Any:
@@ -77,7 +77,7 @@ def test_flags_of_both_stores(
 
 
 def test_authorities_of_redis_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file beside the code, as for SyncFunction, has the only ones that are trusted."""
+    """As for SyncFunction, a file next to the code holds the only trusted ones."""
     packed = tmp_path / "redis-ca.pem"
     monkeypatch.setattr(runtime, "REDIS_CA_FILE", str(packed))
     assert runtime._redis("rediss://redis.example")._ca_file == ""
@@ -87,7 +87,7 @@ def test_authorities_of_redis_are_packed(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_ssm_out_of_reach(cold: Callable[..., Any], output: Output) -> None:
-    """The function starts, logs service and host, and answers 503."""
+    """The function starts, logs service and host, and responds with 503."""
     app = cold(AWS_ENDPOINT_URL_SSM="http://127.0.0.1:9")
     assert ask(app, FEATURES, SECRET)[0] == 503
     logged = [line["message"] for line in output.logs if line["level"] == "ERROR"]

@@ -360,7 +360,7 @@ def test_scheduled_check_drains_splits_queues(
     dropped: int | None,
     failures: int | None,
 ) -> None:
-    """Neither fails the other; logs and metrics say how many entries, not which."""
+    """Neither makes the other fail; logs and metrics report how many entries, not which."""
     with SplitSimulator(*split_flags(3), sdk_key=KEY) as split:
         source = {"provider": "split", "allow_http": True, "store": "redis", "drain": True}
         key = {"provider": "split", "key": KEY, "base_url": split.url}

@@ -1,4 +1,4 @@
-"""UsageFunction: each evaluation is counted once, however often and in which order it arrives."""
+"""UsageFunction counts each evaluation once, however often and in whatever order it arrives."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def no_lines_in_the_log(output: Output, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A function that printed what it reads would read it again."""
+    """Fail if the function printed what it read, since it would then read it again."""
     monkeypatch.setattr(usage, "RETRY_S", 0)
     monkeypatch.setattr(usage, "REFUSED_S", 0)
     yield
@@ -66,7 +66,7 @@ class World:
         return sum((counted() if callable(counted) else counted).values())
 
     def drain(self, rounds: int = 20) -> None:
-        """Hand over what is on the queue as the poller does, each message twice."""
+        """Deliver what is on the queue as the poller does, each message twice."""
         for _ in range(rounds):
             if not (records := self.stack.receive()):
                 return
@@ -90,7 +90,7 @@ def world(request: pytest.FixtureRequest, stack: Deployment) -> World:
 
 @pytest.fixture
 def adding(stack: Deployment, unleash: UnleashSimulator) -> World:
-    """Give a provider that adds up whatever it gets."""
+    """Give a provider that adds up whatever it receives."""
     return World(stack, "unleash", unleash)
 
 
@@ -172,7 +172,7 @@ def test_message_in_parts(adding: World, launchdarkly: LaunchDarklySimulator) ->
 
 
 def test_queue_down(adding: World, calls: Calls) -> None:
-    """Lambda's own retry counts what could go neither to the provider nor to the queue."""
+    """What reaches neither the provider nor the queue is counted in Lambda's own retry."""
     adding.provider.faults.extend([faults.status(503)] * 2)
     calls.down["sqs"] = "ServiceUnavailable"
     event = delivery(adding.line(on=5, off=5))
@@ -207,7 +207,7 @@ def test_aws_down(adding: World, calls: Calls, broken: str) -> None:
 
 
 def test_refused_key(adding: World, output: Output) -> None:
-    """It is reported for an alarm, and its lines wait for a new key."""
+    """It raises an alarm, and its lines wait for a new key."""
     adding.stack.put_source("prod", adding.name, adding.provider.url, "another-key-of-the-provider")
     deliver(adding.line(on=5, off=5))
     assert output.sums()["UsageRefused"] == 1
@@ -218,7 +218,7 @@ def test_refused_key(adding: World, output: Output) -> None:
 
 
 def test_lost_lines_are_counted(adding: World, output: Output) -> None:
-    """What a provider never takes does not come again."""
+    """Lines that a provider rejects for good are not sent again."""
     adding.provider.faults.extend([faults.status(400)] * 2)
     deliver(adding.line(on=5, off=5))
     assert (adding.total(), adding.waiting()) == (0, 0)
@@ -236,7 +236,7 @@ def test_silence_is_a_doubt(world: World, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_forged_lines(adding: World, output: Output) -> None:
-    """Unknown sources and wrong providers reach nobody, and name no metric."""
+    """Lines of unknown sources or wrong providers are sent to nobody and create no metric."""
     deliver(
         adding.line(on=1, off=1, s="stranger"),
         line({"flag": [[5, 1, 1]]}, "launchdarkly"),
@@ -273,7 +273,7 @@ def test_other_messages_become_dead_letters(adding: World) -> None:
 def test_applications_are_listed_once_a_day(
     stack: Deployment, unleash: UnleashSimulator, clock: ShiftedClock
 ) -> None:
-    """Whatever the number of processes; a failure costs no counts."""
+    """This holds for any number of processes, and a failure loses no counts."""
     world = World(stack, "unleash", unleash)
     for app in ("checkout", "cart", "checkout"):
         deliver(world.line(on=1, off=1, n=app))
@@ -330,7 +330,7 @@ def started() -> usage.Collector:
 def test_last_use(
     stack: Deployment, appconfig: AppConfigSimulator, calls: Calls, output: Output
 ) -> None:
-    """Of each flag and variant, to the hour and for providers that take no usage, too."""
+    """It is recorded per flag and variant, to the hour, even for providers without usage."""
     stack.put_source("prod", "appconfig", appconfig.url, "", options=appconfig.options)
     assert sync.handler({"source": "prod"}, Context())["outcome"] == "published"
     deliver(line({"new-checkout": [[3, 1, "blue"], [2, 0]], "none": [[1, 0]]}, "appconfig"))
@@ -357,7 +357,7 @@ def test_last_use_in_a_freeform_profile(stack: Deployment, appconfig: AppConfigS
 
 
 def test_last_use_of_two_processes(adding: World) -> None:
-    """Neither loses what the other recorded, also when both read it before."""
+    """Neither loses what the other recorded, even if both had read the records before."""
     first, second = started(), started()
     for collector in (first, second):
         collector._records.record_use("prod", {})
@@ -370,7 +370,7 @@ def test_last_use_of_two_processes(adding: World) -> None:
 def test_source_in_redis(
     stack: Deployment, launchdarkly: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its flags are out of reach, but counts and last use are not, of a bounded number."""
+    """Its flags cannot be read, but counts and last use are recorded, for a bounded number."""
     monkeypatch.setattr(usage_records, "MAX_FLAGS", 1)
     source = {"provider": "launchdarkly", "allow_http": True, "store": "redis"}
     stack.put("sources/prod", source)
@@ -388,7 +388,7 @@ def test_source_in_redis(
 def test_exposures_and_events(
     stack: Deployment, split: SplitSimulator, monkeypatch: pytest.MonkeyPatch, collects: str
 ) -> None:
-    """Each line is posted once, beside the counts, whatever order they come in; if collected."""
+    """If collected, each line is posted once, alongside the counts, in whatever order they come."""
     monkeypatch.setenv("FLAGSTORE_COLLECT_USAGE", collects)
     world = World(stack, "split", split)
     head = {"s": "prod", "p": "split", "v": 1, "n": "checkout", "c": [{"key": "ada"}]}

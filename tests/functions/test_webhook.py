@@ -237,7 +237,7 @@ def test_event_of_all_environments_of_unleash(deployment: Deployment) -> None:
 def test_many_sources_are_requested_in_batches(
     deployment: Deployment, calls: Calls, output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQS takes ten messages per call; if it loses one, the response is 503 for another try."""
+    """SQS takes ten messages per call; if one fails, the response is 503, so that it is retried."""
     sources: dict[str, Any] = {f"source-{number}": {} for number in range(12)}
     deployment.put_webhook("account", "launchdarkly", sources=sources)
     assert send(signed("account", entry()))[0] == 202

@@ -57,7 +57,7 @@ def request(chance: random.Random) -> dict[str, Any]:
 
 
 def kind_of(event: Mapping[str, Any]) -> str:
-    """Return the kind of key that an event carries, in the simplest code; empty for none."""
+    """Return the kind of key that an event carries, in the simplest way; empty for none."""
     given = event.get("headers")
     pairs = given.items() if isinstance(given, dict) else ()
     secret = {name.lower(): value for name, value in pairs if isinstance(value, str)}.get(
@@ -80,7 +80,7 @@ def shown(response: Mapping[str, Any]) -> str:
     "count", [DOSE, pytest.param(WHOLE, marks=pytest.mark.campaign)], ids=["dose", "all"]
 )
 def test_forged_requests_get_nothing(count: int) -> None:
-    """No 5xx; a flag only with a key, a rule only with a server's, and no read without any."""
+    """No 5xx; flags only with a key, rules only with a server's key, and no read without one."""
     serving = served()
     chance, answered = random.Random(23), Counter[tuple[str, int]]()
     for _ in range(count):

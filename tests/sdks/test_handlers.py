@@ -173,7 +173,7 @@ AS_WRITTEN = {
 
 @pytest.mark.parametrize("name", AS_WRITTEN)
 def test_guide_runs_as_written(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
-    """On rows under the prefix that its SDK reads; what it connects to is the store."""
+    """It reads rows under its SDK's prefix, and connects only to the store."""
     guide = AS_WRITTEN[name]
     text = guide.code()
     with sets.server(guide.provider, guide.flag) as server:

@@ -102,7 +102,7 @@ def reports(split: SplitSimulator, path: str) -> list[Any]:
 
 @pytest.mark.parametrize("mode", ["optimized", "none"])
 def test_reports_are_the_sdks_own(rig: RedisRig, mode: str) -> None:
-    """What it queues in consumer mode is posted as what it posts by itself, except for times."""
+    """What it queues in consumer mode is posted just as it posts by itself, except for times."""
     use(rig, "node", mode, keys=20, times=3)
     run(rig)
     asked = []

@@ -1,4 +1,4 @@
-"""ServeFunction's app in this process, and a server in front that is as API Gateway's HTTP API."""
+"""ServeFunction's app in this process, and a server in front, like API Gateway's HTTP API."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KEYS: dict[str, Any] = {
 
 @contextmanager
 def opened(environ: Mapping[str, str]) -> Iterator[App]:
-    """Start the app that the function starts with these variables; close its connections after."""
+    """Start the function's app with these variables; close its connections at the end."""
     app = runtime.open_app(environ)
     app.start()
     try:

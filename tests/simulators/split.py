@@ -56,7 +56,7 @@ class SplitSimulator(ProviderServer):
         self.sdk_key = sdk_key
         self.environment = "production"
         self.report_status = 200
-        """The response to what is reported."""
+        """The status of the response to reports."""
         self.counted: Counter[tuple[str, int]] = Counter()
         """Flag and hour in milliseconds → evaluations; repeated posts are added up."""
         self._webhook = ""

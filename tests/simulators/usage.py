@@ -1,4 +1,4 @@
-"""Usage as UsageFunction gets it: lines that readers print, and deliveries of CloudWatch Logs."""
+"""Usage as UsageFunction receives it: lines that readers print, delivered by CloudWatch Logs."""
 
 from __future__ import annotations
 

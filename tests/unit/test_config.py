@@ -234,7 +234,7 @@ def test_parameters_of_a_source(clock: FakeClock, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("other", ["relay", "b"])
 def test_prefix_belongs_to_one_source(clock: FakeClock, other: str) -> None:
-    """Whether the other source has it by option or by its name; only the option's source fails."""
+    """The other source may have it by option or by name; only the source with the option fails."""
     taken = {**LAUNCHDARKLY, "rows_prefix": "relay"}
     ssm = holding(sources__a=taken, credentials__a=CREDENTIALS)
     more: dict[str, object] = {f"sources__{other}": taken if other == "b" else LAUNCHDARKLY}
@@ -247,7 +247,7 @@ def test_prefix_belongs_to_one_source(clock: FakeClock, other: str) -> None:
 
 
 def test_sources_know_the_places_of_others(clock: FakeClock) -> None:
-    """In the same store, with any user; a source's own name is a place, too."""
+    """They know those in the same store, with any user; a source's own name is a place, too."""
     ssm = holding(
         sources__a=LAUNCHDARKLY | {"store": "redis"},
         sources__b=LAUNCHDARKLY | {"store": "redis", "rows_prefix": "relay"},

@@ -72,7 +72,7 @@ def test_response(server: LaunchDarklySimulator) -> None:
 
 
 def test_post(server: LaunchDarklySimulator) -> None:
-    """The body is sent as it is; that of the response, which may be anything, is ignored."""
+    """The body is sent as it is; the response's body, which may be anything, is ignored."""
     headers = {**HEADERS, "X-LaunchDarkly-Event-Schema": "4", "X-LaunchDarkly-Payload-ID": "1"}
     body = b'[{"kind": "summary"}]'
     response = LOCAL.post(server.url + "/bulk", headers, body, allow_http=True)

@@ -119,7 +119,7 @@ LATER_OF_SIX_HOURS = [
 @given(histories(), st.integers(0, 2 * DAY_MS))
 @example(LATER_OF_SIX_HOURS, 0)
 def test_each_version_is_kept_or_dropped(versions: list[Version], later: int) -> None:
-    """Once, in order; the last ones are kept, that of a day ago, and that which the rows show."""
+    """Each is listed once, in order; the last ones, a day-old one and that of the rows are kept."""
     now = versions[-1].published_at + later
     kept, dropped = retained(versions, now, versions[0].token)
     assert versions[0] in kept

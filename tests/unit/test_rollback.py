@@ -195,7 +195,7 @@ def test_removed_source_stays_removed() -> None:
 
 
 def test_purge_keeps_only_the_source_state() -> None:
-    """Also of a source that never synced."""
+    """This also holds for a source that never synced."""
     for rig in (Operator({"a": 1}), Operator()):
         token = rig.remove(purge=True)
         assert set(rig.records) == {state_key("prod")}
@@ -226,7 +226,7 @@ def test_restore_spares_later_pins() -> None:
 
 
 def test_purge_stops_a_sync_that_writes_rows() -> None:
-    """Rows that it wrote after their deletion would stay for ever."""
+    """Rows that it wrote after their deletion would stay forever."""
     rig = Operator({"a": 1})
     _, nonce = rig.store().state("prod").publication
 

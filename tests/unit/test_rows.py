@@ -147,7 +147,7 @@ def test_row_that_is_too_large_is_skipped(key: str) -> None:
 
 
 def test_removal_under_a_prefix_is_planned_with_sizes() -> None:
-    """So that it stays within a partition's capacity; other programs' rows are not touched."""
+    """Sizes keep it within a partition's capacity; other programs' rows are not touched."""
     present = table(whole(launchdarkly({"a": 1, "theirs": 1})))
     planned = rows.plan_removal("prod", "launchdarkly p", MemoryStore(present), {("flags", "a")})
     row = Key("prod:features", "a")

@@ -66,7 +66,7 @@ def serving() -> Served:
 
 
 def test_features(serving: Served) -> None:
-    """The whole document, compressed if asked for; 304 until something changes."""
+    """The response is the whole document, compressed on request; then 304 until it changes."""
     status, whole, headers = serving.send(FEATURES, SECRET, accept_encoding="gzip, br", **MODERN)
     flags, segments = sets.unleash()
     assert (status, whole["version"], headers["content-encoding"]) == (200, 2, "gzip")
@@ -89,7 +89,7 @@ def test_features(serving: Served) -> None:
 
 
 def test_old_sdks_get_constraints_for_segments(serving: Served) -> None:
-    """As from the server, which asks no more of a client than its header."""
+    """As on the server, the header alone decides."""
     flags, segments = sets.unleash()
     flags["sparse"] = {"name": "sparse", "strategies": [{"segments": None, "constraints": None}]}
     flags["none"] = {"name": "none", "strategies": None}
@@ -139,7 +139,7 @@ def test_filters() -> None:
     ],
 )
 def test_reports(serving: Served, report: object, registered: bool, counted: bool) -> None:
-    """What SDKs report is checked, and gets the server's statuses; a bad one gets 400."""
+    """SDKs' reports are checked and get the server's statuses; a bad report gets 400."""
     for area, secret, good in (("client", SECRET, 202), ("frontend/client", PAGE, 200)):
         for name, accepted in (("register", registered), ("metrics", counted)):
             status, body, _ = serving.send(f"POST /api/{area}/{name}", secret, report)
@@ -165,7 +165,7 @@ def test_reports(serving: Served, report: object, registered: bool, counted: boo
     ],
 )
 def test_metrics_are_printed(serving: Served, counts: Any, cells: Any) -> None:
-    """As usage lines with the same counts, of flags that exist and that the client may know of."""
+    """Usage lines have the same counts, for existing flags that the client may know of."""
     toggles = {"main": counts, "needs-main": {"yes": 1}, "none": {"yes": 1}}
     report = {"appName": "shop", "bucket": {"toggles": toggles}}
     assert serving.send(METRICS, SECRET, report)[0] == 202
@@ -180,7 +180,7 @@ def test_metrics_are_printed(serving: Served, counts: Any, cells: Any) -> None:
 
 
 def test_metrics_of_many_flags_are_several_lines() -> None:
-    """Each short enough to be written at once, and not more than a limit."""
+    """Each line is short enough to be written at once, and their number is limited."""
     names = [f"flag-{number:04d}-{'x' * 60}" for number in range(1000)]
     serving = Serving({name: new_flag(name) for name in (*names, "y" * 4000)})
     send = Served.send
@@ -201,7 +201,7 @@ def test_metrics_of_many_flags_are_several_lines() -> None:
 
 
 def test_toggles(serving: Served) -> None:
-    """Those that are on for the context, by GET and POST, and of those only what the key names."""
+    """GET and POST give the flags that are on for the context, if the key names them."""
     context = {"userId": "user-2", "sessionId": "1", "properties": {"plan": "pro"}}
     query = "userId=user-2&sessionId=1&properties%5Bplan%5D=pro"
     _, by_get, headers = serving.send(FRONTEND, PAGE, query=query, origin=ORIGIN)
@@ -262,7 +262,7 @@ def test_contexts(serving: Served, name: str, value: str, context: dict[str, Any
 
 
 def test_null_is_no_value(serving: Served) -> None:
-    """As undefined in JavaScript."""
+    """It is treated like JavaScript's undefined."""
     strategies = [constrained("plan", "", "None", "null", "undefined")]
     serving.rig.publish({"main": {**new_flag("main"), "strategies": strategies}})
     context = {"plan": None, "properties": {"plan": None}}
@@ -280,7 +280,7 @@ def test_impression_data(serving: Served) -> None:
 
 
 def test_page_without_a_session_gets_a_random_one(serving: Served) -> None:
-    """So that half of its visits get what half of them are to get."""
+    """So a flag that is on for half of all sessions is on for half of its visits."""
     strategy = new_flag("main")["strategies"][0]
     strategy["parameters"] |= {"rollout": "50", "stickiness": "sessionId"}
     serving.rig.publish({"main": {**new_flag("main"), "strategies": [strategy]}})
@@ -292,7 +292,7 @@ def test_page_without_a_session_gets_a_random_one(serving: Served) -> None:
 
 
 def test_browser_learns_nothing_else(serving: Served) -> None:
-    """Whatever it asks, no rule, segment, parameter or other flag is in a response."""
+    """Whatever it requests, no response contains a rule, segment, parameter or other flag."""
     flags, segments = sets.unleash()
     secret = "canary-in-a-rule"
     strategy = constrained("email", secret) | {"parameters": {"rollout": secret}, "title": secret}
@@ -315,7 +315,7 @@ def test_browser_learns_nothing_else(serving: Served) -> None:
 
 
 def test_kinds_of_keys(serving: Served) -> None:
-    """No key gets 401, as an unknown one does, and one of the other kind 403."""
+    """A missing or unknown key gets 401, and one of the other kind 403."""
     other = {SECRET: PAGE, PAGE: SECRET}
     for route, (kind, _) in ROUTES.items():
         mine = SECRET if kind == "server" else PAGE
@@ -330,7 +330,7 @@ def test_kinds_of_keys(serving: Served) -> None:
 
 
 def test_origins(serving: Served) -> None:
-    """Pages of the key's origins may ask and read everything; those of others cannot."""
+    """Pages of the key's origins may send requests and read responses; others may not."""
     asked = "authorization,if-none-match,unleash-appname"
     for route in PREFLIGHTS:
         status, _, headers = serving.send(
@@ -357,7 +357,7 @@ def test_origins(serving: Served) -> None:
 
 
 def test_strangers_cause_no_read(serving: Served) -> None:
-    """Neither of flags, nor of keys before those are a minute old."""
+    """Flags are never read for them, and keys only once they are a minute old."""
     for _ in range(100):
         for route in (*ROUTES, *PREFLIGHTS):
             serving.send(route, "no-such-secret-at-all", origin="https://evil.example")
@@ -383,7 +383,7 @@ def test_keys_change_within_a_minute(serving: Served) -> None:
 
 
 def test_known_keys_and_flags_outlive_outages(serving: Served) -> None:
-    """While SSM and the store are down, clients get what they got, strangers get 401."""
+    """While SSM and the store are down, clients get the same as before and strangers get 401."""
     before = serving.send(FEATURES, SECRET), serving.send(FRONTEND, PAGE, query="sessionId=1")
     serving.down, serving.rig.store.error = True, DOWN
     for _ in range(20):
@@ -415,7 +415,7 @@ def test_cold_function_in_an_outage(serving: Served, what: str) -> None:
 
 
 def test_flags_of_another_provider() -> None:
-    """Their client gets 404 and the operator a line in the log, with names only."""
+    """Their client gets 404, and the operator a line in the log without secrets."""
     serving = Served(provider="split")
     for route, secret in ((FEATURES, SECRET), (FRONTEND, PAGE)):
         status, body, _ = serving.send(route, secret)
@@ -425,7 +425,7 @@ def test_flags_of_another_provider() -> None:
 
 
 def test_malformed_requests(serving: Served) -> None:
-    """Each gets a 4xx with a reason."""
+    """Each gets a 4xx and the reason."""
     odd = {"routeKey": "POST /api/frontend", "headers": {"authorization": PAGE}}
     for more, status in (
         ({"body": "{"}, 400),
@@ -455,7 +455,7 @@ def test_malformed_requests(serving: Served) -> None:
 
 
 def test_warm_requests_read_little(serving: Served) -> None:
-    """One small read of the flags a TTL, whatever is asked; each response is made once a set."""
+    """Flags cost one small read per TTL; each response is made once per flag set."""
     serving.send(FEATURES, SECRET, **MODERN)
     serving.rig.calls()
     first = serving.app.respond(event := {"routeKey": FEATURES, "headers": {"authorization": OLD}})
@@ -471,7 +471,7 @@ def test_warm_requests_read_little(serving: Served) -> None:
 
 
 def test_start_prepares_a_response_for_each_key(serving: Served) -> None:
-    """During INIT, when a function has a whole core: what its clients need is compiled then."""
+    """It is prepared during INIT, when a function has a whole core."""
     client = serving.rig.another()
     client.snapshot()
     serving.app._client = lambda _: client
@@ -505,7 +505,7 @@ def test_start_prepares_a_response_for_each_key(serving: Served) -> None:
     ],
 )
 def test_problems_of_a_key(change: dict[str, Any], problem: str) -> None:
-    """Each is named, no secret is quoted, and the other keys keep working."""
+    """Each is reported without quoting a secret, and the other keys keep working."""
     text = json.dumps({**KEYS["page"], **change})
     with pytest.raises(ConfigurationError, match="client 'shop'") as refused:
         parse("shop", text)
@@ -517,7 +517,7 @@ def test_problems_of_a_key(change: dict[str, Any], problem: str) -> None:
 
 
 def test_key_never_shows_its_secrets() -> None:
-    """Not in a traceback either, whose lines show values."""
+    """Not even in a traceback, which shows values."""
     url = "rediss://reader:canary@redis.example"
     key = parse("shop", json.dumps({**KEYS["page"], "store_url": url}))
     assert (key.store_url, repr(key)) == (url, "ClientKey(shop)")
@@ -527,7 +527,7 @@ def test_key_never_shows_its_secrets() -> None:
 
 
 def test_parameters_come_in_pages() -> None:
-    """All of them, decrypted, each by the last part of its name."""
+    """All pages are read, decrypted, and each key is named by the last part of its path."""
     asked, transport = list[Any](), Mock()
 
     def call(operation: str, payload: Mapping[str, Any], deadline: float) -> Any:

@@ -1,4 +1,4 @@
-"""Counting evaluations: what is counted, in which lines, and when they are printed."""
+"""Counting evaluations: what is counted, in which lines, and when these are printed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_line(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_launchdarkly_counts_as_its_sdk(lines: Lines) -> None:
-    """Prerequisites each time, also those that are off; none after one that fails."""
+    """Each evaluation of a prerequisite counts, even if it is off; none after one that fails."""
     needs = [{"key": key, "variation": 0} for key in ("on", "off", "never")]
     rig = Rig(
         {
@@ -154,7 +154,7 @@ def test_launchdarkly_counts_as_its_sdk(lines: Lines) -> None:
 
 
 def test_other_providers(lines: Lines) -> None:
-    """Split: treatments, but not control. Unleash: by the method. AppConfig: variants."""
+    """Split counts treatments except control; Unleash by method; AppConfig variants."""
     for provider, flags, expected in (
         ("split", {"a": split_flags.new_flag("a") | {"changeNumber": 5}}, [[3, "on", 5]]),
         ("unleash", {"a": unleash_flags.new_flag("a")}, [[1, 1], [2, 1, "disabled"]]),
@@ -173,7 +173,7 @@ def test_other_providers(lines: Lines) -> None:
 
 
 def test_lines_are_printed_once_a_minute_of_activity(lines: Lines) -> None:
-    """What was counted before, then; a change of the provider prints it at once."""
+    """The next evaluation prints the counts before it; a change of provider prints them at once."""
     rig = one_flag()
     client = counting(rig)
     for _ in range(3):
@@ -190,7 +190,7 @@ def test_lines_are_printed_once_a_minute_of_activity(lines: Lines) -> None:
 
 
 def test_many_flags_take_several_lines(lines: Lines) -> None:
-    """At most 4,000 bytes each; 400 results are never exceeded; no count is lost."""
+    """Each has at most 4,000 bytes; never more than 400 results wait; no count is lost."""
     flags = {f"flag-{n:03}-{'é' * 20}": flag("x", version=n) for n in range(500)}
     client = counting(Rig(flags, provider="launchdarkly"))
     for key in flags:
@@ -204,7 +204,7 @@ def test_many_flags_take_several_lines(lines: Lines) -> None:
 
 
 def test_unknown_flags_are_bounded(lines: Lines) -> None:
-    """Their keys may be users' input: 50 are named, none over 128 characters."""
+    """Their keys may be users' input: at most 50 are named, none over 128 characters."""
     client = counting(one_flag())
     for n in range(60):
         client.enabled(f"unknown-{n}", ADA)
@@ -288,7 +288,7 @@ INDEX, FEATURE, DEBUG, REASON = 1, 2, 4, 8
 
 
 def by_marker(out: str) -> dict[str, dict[str, Any]]:
-    """Return the lines by their marker; one of each."""
+    """Return the lines by their markers, one for each."""
     lines = [json.loads(line) for line in out.splitlines()]
     found = {next(iter(line)): line for line in lines}
     assert len(found) == len(lines)
@@ -298,7 +298,7 @@ def by_marker(out: str) -> dict[str, dict[str, Any]]:
 def test_launchdarkly_exposures(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """New contexts, and what a flag or its rule tracks; listed attributes, unless private."""
+    """New contexts and tracked evaluations are printed, with listed attributes unless private."""
     monkeypatch.setenv("FLAGSTORE_USAGE_ATTRIBUTES", "plan, address, email")
     clause = {"attribute": "plan", "op": "in", "values": ["pro"], "contextKind": "user"}
     rule = {"id": "r", "clauses": [clause], "variation": 1, "trackEvents": True}
@@ -351,7 +351,7 @@ def test_launchdarkly_exposures(
 def test_split_impressions(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    """Once an hour for each key, treatment and label, the others as counts; or each."""
+    """Once an hour per key, treatment and label, the rest as counts; in debug mode, all of them."""
     monkeypatch.setenv("FLAGSTORE_USAGE_IMPRESSIONS", mode)
     flags = {"a": split_flags.new_flag("a"), "b": split_flags.new_flag("b")}
     flags["b"]["impressionsDisabled"] = True
@@ -373,7 +373,7 @@ def test_split_impressions(
 
 
 def test_full_lines_are_printed_at_once(capfd: pytest.CaptureFixture[str]) -> None:
-    """At most 4,000 bytes each; nothing is lost but what no line can hold."""
+    """Each has at most 4,000 bytes; only an event that fits no line is lost."""
     client = one_flag().another(usage="events")
     client.track("too large", {"key": "x"}, data="é" * 4_000)
     for number in range(200):
@@ -414,7 +414,7 @@ def test_track_without_events_does_nothing(lines: Lines, monkeypatch: pytest.Mon
 
 
 def test_threads_print_each_count_once(lines: Lines) -> None:
-    """Another thread prints while this one is about to."""
+    """Another thread prints just before this one does."""
     client = counting(one_flag())
     client.enabled("a", ADA)
 
@@ -455,7 +455,7 @@ def test_threads_do_not_mix_contexts(lines: Lines, monkeypatch: pytest.MonkeyPat
 
 
 def test_sigterm_during_a_flush(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines of that flush come first, each once; then what ends the process."""
+    """The lines of that flush come first, each once; then the process's own handler runs."""
     client = counting(one_flag())
     client.enabled("a", ADA)
     seen: list[Any] = []
@@ -481,7 +481,7 @@ def test_sigterm_during_a_flush(lines: Lines, monkeypatch: pytest.MonkeyPatch) -
 def test_counting_never_fails_the_caller(
     lines: Lines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Contexts and data that are not JSON; the evaluation itself is counted."""
+    """Even if contexts and data are not JSON, the evaluation itself is counted."""
     monkeypatch.setenv("FLAGSTORE_USAGE_ATTRIBUTES", "odd")
     rig = one_flag(trackEvents=True)
     client = rig.another(usage="events")
@@ -495,7 +495,7 @@ def test_counting_never_fails_the_caller(
 
 
 def test_clock_set_back(lines: Lines) -> None:
-    """Counts do not wait until it has caught up."""
+    """Counts do not wait until the clock has caught up."""
     rig = one_flag()
     client = counting(rig)
     client.enabled("a", ADA)

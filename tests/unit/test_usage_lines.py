@@ -1,4 +1,4 @@
-"""Usage lines: found in whatever a log makes of them, and checked before anything else happens."""
+"""Usage lines are found in whatever form a log gives them, and checked before use."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_line_is_found_in_every_shape(message: str) -> None:
 
 
 def test_joined_lines_are_all_found() -> None:
-    """Prints of several threads may be one log event."""
+    """Several threads' output may end up in one log event."""
     found, malformed = read(f"{RAW}{line(FLAGS)}x{line(FLAGS)}")
     assert (len({each.id for each in found}), malformed) == (3, 0)
 
@@ -95,7 +95,7 @@ def test_joined_lines_are_all_found() -> None:
     ],
 )
 def test_damaged_lines_are_counted(message: str, malformed: int) -> None:
-    """What is cut off or nested without end costs no time, and its neighbours stay."""
+    """Cut-off or endlessly nested lines cost no time and do not affect others."""
     good = line(FLAGS)
     found, bad = read(good, message)
     assert (len(found) - (message.endswith(RAW)), bad) == (1, malformed)
@@ -142,7 +142,7 @@ def test_invalid_lines_are_dropped(fields: dict[str, Any]) -> None:
     ],
 )
 def test_invalid_cells_are_dropped(provider: str, good: list[Any], bad: list[Any]) -> None:
-    """A forged count has a limit, and no cell has another shape than its provider's."""
+    """Forged counts are limited, and every cell has its provider's shape."""
     template = good[0][1:]
     counts = [0, -1, 10**9 + 1, 1.5, True, None, "1", float("inf")]
     bad = [*bad, *([count, *template] for count in counts), [], "x", None, [1, *template, 1]]
@@ -170,13 +170,13 @@ def test_trailing_nulls_may_be_left_out() -> None:
 def test_times_are_close_to_the_log_events(
     first: int, last: int, expected: tuple[int, int]
 ) -> None:
-    """A wrong clock, or a forged time, cannot reach far."""
+    """A wrong clock or a forged time has limited effect."""
     (found,), _ = read(line(FLAGS, a=HOUR + first, b=HOUR + last), at=HOUR)
     assert (found.first - HOUR, found.last - HOUR) == expected
 
 
 def test_other_deliveries_have_no_lines() -> None:
-    """A test of CloudWatch's, and what the function itself has logged."""
+    """CloudWatch's test message and the function's own log are ignored."""
     assert read(RAW, messageType="CONTROL_MESSAGE") == ([], 0)
     own = delivery(RAW, logGroup="own")["awslogs"]
     assert read_delivery(own, "own") == ([], 0)
@@ -234,7 +234,7 @@ def events(provider: str, marker: str, entries: Any, contexts: Any = ({"key": "a
 
 
 def posts(found: EventLine) -> None:
-    """Make the post of a line, for whatever flags there are."""
+    """Make the post of a line, with several definitions of its flags."""
     source = Source("prod", found.provider, "https://x.example", Secret("k"))
     for flag in (None, {"variations": [1], "samplingRatio": 3}, {"samplingRatio": "x"}):
         api = providers.get(found.provider).usage()
@@ -245,7 +245,7 @@ def posts(found: EventLine) -> None:
 
 @pytest.mark.parametrize(("provider", "marker"), ENTRIES)
 def test_exposures_and_events(provider: str, marker: str) -> None:
-    """Found and kept as they were printed; entries of another shape are left out."""
+    """They are kept as printed; entries of another shape are left out."""
     entries = ENTRIES[provider, marker]
     bad = [entries[0][:-1], [*entries[0], 1], [1, *entries[0][1:]], [0, -1, *entries[0][2:]], "x"]
     bad += [[*entries[-1][:4], amount, *entries[-1][5:]] for amount in (10**400, -(10**400), [])]
@@ -271,7 +271,7 @@ def test_exposures_and_events(provider: str, marker: str) -> None:
 
 @given(data=st.data())
 def test_no_made_up_event_does_harm(data: st.DataObject) -> None:
-    """What gets through can be posted."""
+    """Whatever is accepted can be posted."""
     provider, marker = data.draw(st.sampled_from(sorted(ENTRIES)))
     (*_, entry) = ENTRIES[provider, marker]
     parts = [st.just(part) | VALUES for part in entry]
@@ -285,7 +285,7 @@ def test_no_made_up_event_does_harm(data: st.DataObject) -> None:
 
 @given(fields=st.dictionaries(NAMES, VALUES), flags=st.dictionaries(st.text(), VALUES))
 def test_no_made_up_line_does_harm(fields: dict[str, Any], flags: dict[str, Any]) -> None:
-    """What gets through has the shape of a line, is short, and stays what it is."""
+    """Whatever is accepted has the shape of a line, is short, and survives a round trip."""
     for found in (changed(**fields), changed(**{**fields, "f": {**FLAGS, **flags}})):
         parsed = parse(found, HOUR)
         if parsed is not None:

@@ -1,4 +1,4 @@
-"""Usage lines as the providers' own SDKs report them, and what becomes of each response."""
+"""Usage is reported as by the providers' own SDKs; what happens after each response."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_launchdarkly_context_kinds() -> None:
 
 
 def test_launchdarkly_payload_ids() -> None:
-    """Of the line: the same whenever it is sent, and different from all others'."""
+    """A line's id is the same whenever it is sent, and different from all others'."""
     one, other = parsed({"a": [[1, 0, 1]]}), parsed({"a": [[1, 0, 1]]})
     ids = [
         report([each]).headers["X-LaunchDarkly-Payload-ID"]
@@ -161,7 +161,7 @@ def test_launchdarkly_payload_ids() -> None:
     ],
 )
 def test_addresses(provider: str, base: str, url: str) -> None:
-    """The vendor's own address for usage, or that of the source: a key goes nowhere else."""
+    """Usage goes to the vendor's own address or the source's: keys are sent nowhere else."""
     assert report([counted(provider, 1)], source(provider, base)).url == url
 
 
@@ -169,7 +169,7 @@ def test_addresses(provider: str, base: str, url: str) -> None:
 
 
 def test_unleash_rows() -> None:
-    """One per application, hour and flag, with the time of the hour, in the token's environment."""
+    """There is one per application, hour and flag, in the token's environment."""
     lines = [
         parsed({"a": [[3, 1], [2, 0], [2, 1, "blue"]], "b": [[1, 0, "disabled"]]}, "unleash"),
         parsed({"a": [[1, 1, "blue"], [1, 1, "red"]]}, "unleash"),
@@ -206,7 +206,7 @@ def test_unleash_rows() -> None:
     ],
 )
 def test_unleash_environment(meta: Any, options: Any, key: str, environment: str | None) -> None:
-    """Rows of another environment would be dropped, so it has to be known."""
+    """The server drops rows of other environments, so it must be known."""
     of = Source("prod", "unleash", "https://u.example", Secret(key), options)
     lines = [parsed({"a": [[1, 1]]}, "unleash")]
     if environment is None:
@@ -218,7 +218,7 @@ def test_unleash_environment(meta: Any, options: Any, key: str, environment: str
 
 
 def test_split_counts() -> None:
-    """Of each flag and hour, by the evaluation's time and whatever the treatment."""
+    """Evaluations are counted per flag and hour, whatever the treatment."""
     lines = [
         parsed({"a": [[3, "on", 5], [2, "off", 5]], "b": [[1, "x", None]]}, "split"),
         parsed({"a": [[4, "on", 6]]}, "split"),
@@ -233,7 +233,7 @@ def test_split_counts() -> None:
 
 
 def test_split_impressions_mode() -> None:
-    """DEBUG if one repeats another of the same hour, which is counted instead in OPTIMIZED."""
+    """It is DEBUG if an impression repeats one of the same hour, which OPTIMIZED only counts."""
     head = {"flagstore.exposure": 1, "id": "exposure1", "s": "prod", "p": "split", "v": 1, "n": "x"}
     at = 1000 * HOUR
     for previous, mode in ((None, "OPTIMIZED"), (at - 1, "OPTIMIZED"), (at, "DEBUG")):
@@ -246,7 +246,7 @@ def test_split_impressions_mode() -> None:
 
 
 class Http:
-    """Gives responses in turn, the last one again and again."""
+    """Gives responses in turn, and repeats the last one."""
 
     def __init__(self, *outcomes: Any) -> None:
         self.outcomes = list(outcomes)
@@ -313,7 +313,7 @@ def posted(provider: str, *outcomes: Any) -> tuple[Reporter, Http, str]:
 def test_responses(
     outcomes: list[Any], to_launchdarkly: str, to_others: str, posts: int | tuple[int, int]
 ) -> None:
-    """Only LaunchDarkly gets again what it may have counted: it recognizes it."""
+    """Only LaunchDarkly is sent again what it may have counted, since it recognizes repetitions."""
     expected = posts if isinstance(posts, tuple) else (posts, posts)
     for provider, outcome, count in (
         ("launchdarkly", to_launchdarkly, expected[0]),
@@ -335,7 +335,7 @@ def test_a_wait_is_kept_for_the_queue() -> None:
 
 @pytest.mark.parametrize("limit", [None, 4_000])
 def test_large_reports_are_cut(limit: int | None) -> None:
-    """Before they are sent, or when a proxy refuses them; each evaluation arrives once."""
+    """They are cut before sending, or when a proxy refuses them; each evaluation arrives once."""
     lines = [
         parsed({f"flag-{number}-{each}": [[1, 1]] for each in range(12)}, "unleash")
         for number in range(60)
@@ -354,7 +354,7 @@ def test_large_reports_are_cut(limit: int | None) -> None:
 
 
 def test_nothing_is_sent_without_time_or_after_a_failure() -> None:
-    """The rest waits on the queue, instead of running into the time-out of the function."""
+    """The rest waits on the queue instead of running into the function's time-out."""
     for seconds, outcome, posts in ((14, 202, 0), (60, 503, 2)):
         reporter, http = reporting("launchdarkly", outcome, seconds=seconds)
         for _ in range(3):
