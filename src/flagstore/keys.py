@@ -29,6 +29,10 @@ ROW_BYTES = 409_600
 SORT_KEY_BYTES = 1_024
 """DynamoDB's limit for a sort key."""
 
+NATIVE_MARKER = "$inited"
+NATIVE_SECTIONS = ("features", "segments", NATIVE_MARKER)
+"""Sections of rows in LaunchDarkly's layout; the marker shows that the others are complete."""
+
 MAX_REPLICAS = 5
 """Maximum number of replicas of the snapshot record: all are written in one transaction."""
 
@@ -40,6 +44,11 @@ class Key(NamedTuple):
 
     namespace: str
     key: str
+
+
+def key_of(record: Mapping[str, Any]) -> Key:
+    """Return the key of a record."""
+    return Key(str(record["namespace"]), str(record["key"]))
 
 
 def check_source(name: str) -> str:
@@ -84,7 +93,14 @@ def row_namespace(source: str, provider: str, section: str) -> str:
 
 def row_namespaces(source: str) -> tuple[str, ...]:
     """Return the namespaces of rows of all providers: a source may have changed its provider."""
-    sections = ("features", "flags", "segments", "rule_based_segments", "definitions", "$inited")
+    sections = (
+        "features",
+        "flags",
+        "segments",
+        "rule_based_segments",
+        "definitions",
+        NATIVE_MARKER,
+    )
     return tuple(f"{source}:{section}" for section in sections)
 
 
@@ -97,7 +113,7 @@ def native_key(key: Key, prefix: str) -> Key:
     """Return where a row of LaunchDarkly's is stored for SDKs with this prefix."""
     section = key.namespace.rpartition(":")[2]
     namespace = f"{prefix}:{section}" if prefix else section
-    return Key(namespace, namespace if section == "$inited" else key.key)
+    return Key(namespace, namespace if section == NATIVE_MARKER else key.key)
 
 
 def document_key(source: str) -> Key:
@@ -110,7 +126,7 @@ def row_marker(source: str) -> Key:
 
     It is written last, without any other attribute.
     """
-    return Key(f"{source}:$inited", f"{source}:$inited")
+    return Key(f"{source}:{NATIVE_MARKER}", f"{source}:{NATIVE_MARKER}")
 
 
 def pending_namespace(source: str) -> str:

@@ -366,7 +366,7 @@ class Publisher:
         # The writer may still be running: its pending record stays for longer than any function can
         # run, and its chunks are expired again.
         elif int(pending["written_at"]) + PENDING_TTL_S < self.clock.now():
-            key = keys.Key(str(pending["namespace"]), str(pending["key"]))
+            key = keys.key_of(pending)
             self.store.commit(self.source.name, condition, {}, [Delete(key)])
 
     def _named_chunks(self, state: SourceState) -> set[str]:

@@ -27,6 +27,7 @@ from flagstore.keys import (
     SORT_KEY_BYTES,
     Key,
     document_key,
+    key_of,
     row_marker,
     row_namespace,
     row_namespaces,
@@ -88,7 +89,7 @@ def plan(
     elif source.rows and changed is not None:
         plans.append(plan_changes(name, new, changed, token))
     elif source.rows:
-        present = {_key(row): row for space in row_namespaces(name) for row in scan(space)}
+        present = {key_of(row): row for space in row_namespaces(name) for row in scan(space)}
         plans.append(plan_whole(name, new, present, token))
     if source.document or changed is None:
         plans.append(_document(source, new, store, token, whole=changed is None))
@@ -109,17 +110,13 @@ def plan_removal(
         for section in ("flags", "segments"):
             for row in store.scan(row_namespace(source, "launchdarkly", section)):
                 if (section, row["key"]) in shown:
-                    yield Delete(_key(row), record_bytes(row))
+                    yield Delete(key_of(row), record_bytes(row))
         yield Delete(row_marker(source))
         return
     spaces = (split_namespace(source),) if rows_at else row_namespaces(source)
     yield from (
-        Delete(_key(row), record_bytes(row)) for space in spaces for row in store.scan(space)
+        Delete(key_of(row), record_bytes(row)) for space in spaces for row in store.scan(space)
     )
-
-
-def _key(row: Record) -> Key:
-    return Key(str(row["namespace"]), str(row["key"]))
 
 
 def _split(*names: str) -> list[tuple[str, str]]:
@@ -129,7 +126,7 @@ def _split(*names: str) -> list[tuple[str, str]]:
 def _document(source: Source, new: FlagSet, store: Store, token: int, *, whole: bool) -> RowPlan:
     """Plan the document; with *whole*, compare it with the stored one."""
     place = document_key(source.name)
-    present = {_key(row): row.get("item") for row in store.scan(place.namespace)} if whole else {}
+    present = {key_of(row): row.get("item") for row in store.scan(place.namespace)} if whole else {}
     # A rollback may restore another provider's version.
     if not (source.document and new.provider == "unleash"):
         return RowPlan(tuple(map(Delete, present)))
@@ -172,7 +169,7 @@ def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], token: 
     for section, key in sorted(names, key=lambda name: (name[0] == "flags", name)):
         if new.provider == "launchdarkly" or not new.is_large(section, key):
             record = row(source, new, section, key, token)
-            required[_key(record)] = record
+            required[key_of(record)] = record
     rows = [
         record
         for key, record in required.items()

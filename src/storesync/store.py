@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Protocol
 
+from flagstore.keys import key_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -47,6 +49,11 @@ class Put:
     """Write one whole record, at its ``namespace`` and ``key``."""
 
     record: Record
+
+    @property
+    def key(self) -> Key:
+        """The record's key."""
+        return key_of(self.record)
 
 
 @dataclass(frozen=True, slots=True)

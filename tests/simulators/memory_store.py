@@ -5,7 +5,7 @@ from __future__ import annotations
 from secrets import token_hex
 from typing import TYPE_CHECKING, cast
 
-from flagstore.keys import Key, SourceState, state_key
+from flagstore.keys import Key, SourceState, key_of, state_key
 from storesync.errors import ConditionFailedError
 from storesync.store import NONCE_BYTES, Condition, Delete, Expire, Put
 from storesync.stores import Stores
@@ -78,7 +78,7 @@ class MemoryStore:
             self.records[write.key] = {"expires_at": write.at_s, **self.records[write.key]}
 
     def _put(self, record: Record) -> None:
-        self.records[Key(str(record["namespace"]), str(record["key"]))] = dict(record)
+        self.records[key_of(record)] = dict(record)
 
     def put_all(self, records: Sequence[Record]) -> None:
         """Write one by one: a crash can come in between."""

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from flagstore.keys import Key, SourceState, native_key, state_key
+from flagstore.keys import (
+    NATIVE_MARKER,
+    NATIVE_SECTIONS,
+    Key,
+    SourceState,
+    key_of,
+    native_key,
+    state_key,
+)
 from storesync.errors import ConditionFailedError, StoreError
 from storesync.store import NONCE_BYTES, Condition, Delete, Put, Write, commits, write_kb
 
@@ -34,8 +42,6 @@ CONFLICTS = {"TransactionConflictException", "TransactionInProgressException"}
 """Codes of an UpdateItem or transaction that conflicts with a transaction: sent again."""
 CANCELLATIONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 """The same for the actions in a transaction."""
-NATIVE_SECTIONS = ("features", "segments", "$inited")
-"""Sections of LaunchDarkly's rows."""
 REMEDIES = {
     "AccessDeniedException": "give the function's role access to the table",
     "ResourceNotFoundException": "check FLAGSTORE_TABLE and the region",
@@ -97,7 +103,7 @@ class DynamoDBStore:
         """Yield the rows at this place, for a source that has not written any there."""
         for section in NATIVE_SECTIONS:
             for row in self.scan(f"{source}:{section}"):
-                yield Key(str(row["namespace"]), str(row["key"]))
+                yield key_of(row)
 
     def read(self, key: Key) -> Record | None:
         """Return one record, or None."""
@@ -125,7 +131,7 @@ class DynamoDBStore:
         while True:
             reply = self._call(f"reading {namespace}", self.client.query, **arguments)
             for record in map(from_item, reply["Items"]):
-                key = namespace if namespace.endswith(":$inited") else record["key"]
+                key = namespace if namespace.endswith(f":{NATIVE_MARKER}") else record["key"]
                 yield record | {"namespace": namespace, "key": key}
             if "LastEvaluatedKey" not in reply:
                 return
@@ -242,8 +248,7 @@ class DynamoDBStore:
         if isinstance(write, Put):
             record = write.record
             if self.rows_at:
-                key = Key(str(record["namespace"]), str(record["key"]))
-                record = record | self._stored(key)._asdict()
+                record = record | self._stored(write.key)._asdict()
             return {"Put": {"TableName": self.table, "Item": to_item(record)}}
         key = self._stored(write.key) if self.rows_at else write.key
         place = {"TableName": self.table, "Key": to_item(key._asdict())}

@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore.codec import dumps
 from flagstore.keys import (
+    NATIVE_MARKER,
+    NATIVE_SECTIONS,
     Key,
     SourceState,
+    key_of,
     native_key,
     split_namespace,
     state_key,
@@ -51,8 +54,6 @@ SCAN_BYTES = 1_000_000
 """Bytes after which a page of a scan ends, so that no script blocks the server for long."""
 SCAN_MEMBERS = 5_000
 """Members of a set that Redis returns per command."""
-HASHES, MARKER = ("features", "segments"), "$inited"
-"""The namespaces of LaunchDarkly's layout, and its marker of a complete store."""
 SPLIT, DOCUMENT = "SPLITIO", "document"
 """The namespaces of plain strings and sets."""
 SPLIT_LAYOUT = "split"
@@ -129,14 +130,11 @@ class RedisStore:
     def _native_rows(self, namespace: str) -> list[Record]:
         """Return LaunchDarkly's rows. HSCAN may repeat a field, and has no order."""
         name, purpose = self._native_name(namespace), f"reading {namespace}"
-        if _section(namespace) == MARKER:
+        if _section(namespace) == NATIVE_MARKER:
             marker: Record = {"namespace": namespace, "key": namespace}
             return [marker] * int(self._calls.command(purpose, "EXISTS", name))
         found: dict[bytes, bytes] = {}
-        cursor = None
-        while cursor != 0:
-            command = ("HSCAN", name, cursor or 0, "COUNT", SCAN_RECORDS)
-            cursor, page = self._calls.command(purpose, *command)
+        for page in self._pages(purpose, ("HSCAN", name), ("COUNT", SCAN_RECORDS)):
             found |= page
         return [_native_row(namespace, field, value) for field, value in sorted(found.items())]
 
@@ -170,31 +168,36 @@ class RedisStore:
 
     def _members(self, purpose: str, key: Key) -> str:
         """Return a set's members as a sorted JSON list. SSCAN may repeat one, and has no order."""
+        command = ("SSCAN", self._plain_name(key))
         found: set[bytes] = set()
-        cursor = None
-        while cursor != 0:
-            command = ("SSCAN", self._plain_name(key), cursor or 0, "COUNT", SCAN_MEMBERS)
-            cursor, page = self._calls.command(purpose, *command)
+        for page in self._pages(purpose, command, ("COUNT", SCAN_MEMBERS)):
             found.update(page)
         return dumps(sorted(map(_decode, found)))
+
+    def _pages(
+        self, purpose: str, command: Sequence[Argument], options: Sequence[Argument]
+    ) -> Iterator[Any]:
+        """Yield the pages of a command that takes a cursor. An element may come twice."""
+        cursor = None
+        while cursor != 0:
+            cursor, page = self._calls.command(purpose, *command, cursor or 0, *options)
+            yield page
 
     def foreign(self, source: str) -> Iterator[Key]:
         """Yield the rows at this place that flagstore does not know to be its own."""
         self._check(source, rows=True)
         if self._layout != SPLIT_LAYOUT:
-            for section in (*HASHES, MARKER):
-                yield from map(_key, map(Put, self.scan(f"{source}:{section}")))
+            for section in NATIVE_SECTIONS:
+                yield from map(key_of, self.scan(f"{source}:{section}"))
             return
         namespace = split_namespace(source)
         start = self._plain_name(Key(namespace, ""))
-        command: tuple[Argument, ...] = ("ZRANGE", self._index(namespace), 0, -1)
+        command = ("ZRANGE", self._index(namespace), 0, -1)
         own = set(self._calls.command(f"reading {namespace}", *command))
-        cursor = None
         purpose = "looking for other programs' rows"
-        while cursor != 0:
+        options = ("MATCH", f"{start}*", "COUNT", SCAN_MEMBERS)
+        for names in self._pages(purpose, ("SCAN",), options):
             self._deadline.require(0, purpose)  # the database may have any size
-            command = ("SCAN", cursor or 0, "MATCH", f"{start}*", "COUNT", SCAN_MEMBERS)
-            cursor, names = self._calls.command(purpose, *command)
             for row in {name.removeprefix(start.encode()) for name in names} - own:
                 if row.startswith(ROWS) and not _is_till(row):
                     yield Key(namespace, _decode(row))
@@ -207,7 +210,7 @@ class RedisStore:
     # -- names ----------------------------------------------------------------------------------
 
     def _is_native(self, namespace: str) -> bool:
-        return self._layout == "launchdarkly" and _section(namespace) in {*HASHES, MARKER}
+        return self._layout == "launchdarkly" and _section(namespace) in NATIVE_SECTIONS
 
     def _native_name(self, namespace: str) -> str:
         """Return the Redis key that holds a namespace."""
@@ -276,11 +279,11 @@ class RedisStore:
         self._calls.check(source, extra_key)
 
     def _is_row(self, write: Write) -> bool:
-        namespace = _key(write).namespace
+        namespace = write.key.namespace
         return self._is_native(namespace) or _section(namespace) == SPLIT
 
     def _actions(self, write: Write) -> list[Action]:
-        key = _key(write)
+        key = write.key
         if isinstance(write, Put | Delete) and _is_plain(key.namespace):
             return self._plain_actions(write)
         if isinstance(write, Put | Delete) and self._is_native(key.namespace):
@@ -292,9 +295,9 @@ class RedisStore:
         return [(keys, ["delete", 0] if isinstance(write, Delete) else ["expire", 1, write.at_s])]
 
     def _native_action(self, write: Put | Delete) -> Action:
-        namespace, key = _key(write)
+        namespace, key = write.key
         keys = [self._native_name(namespace)] * 2
-        if _section(namespace) == MARKER:
+        if _section(namespace) == NATIVE_MARKER:
             return keys, ["mark" if isinstance(write, Put) else "unmark", 0]
         if isinstance(write, Put):
             return keys, ["field", 2, key, str(write.record["item"]).encode()]
@@ -302,7 +305,7 @@ class RedisStore:
 
     def _plain_actions(self, write: Put | Delete) -> list[Action]:
         """Return the steps of a write: a set's last part also renames the set."""
-        key = _key(write)
+        key = write.key
         places = [self._plain_name(key), self._index(key.namespace)]
         kind = "set" if _is_set(key) else "text"
         if isinstance(write, Delete):
@@ -320,12 +323,6 @@ class RedisStore:
         if part == parts - 1:
             actions.append((places, ["whole", 2, staging, int(write.record["members"])]))
         return actions
-
-
-def _key(write: Write) -> Key:
-    if isinstance(write, Put):
-        return Key(str(write.record["namespace"]), str(write.record["key"]))
-    return write.key
 
 
 def _section(namespace: str) -> str:
