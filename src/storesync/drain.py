@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from storesync.errors import StoreSyncError
-from storesync.providers import split, split_queues
+from storesync.providers import split_queues
 from storesync.providers.split_queues import COUNTS, QUEUES, Outcome
 from storesync.responses import raise_for_status
 from storesync.stores.redis import RedisStore
@@ -124,7 +124,7 @@ class Drain:
     def _send(self, post: Post) -> Outcome:
         if not post.body:
             return Outcome.DELIVERED
-        url = split_queues.address(self.source, post.path, split.Split.default_base_url)
+        url = split_queues.url(self.source, post.path)
         headers = {"Authorization": f"Bearer {self.source.credential.reveal()}", **post.headers}
         try:
             http = self.http.within(self._left())

@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore import __version__
 from flagstore.codec import dumps
+from storesync.providers.base import usage_endpoint
+from storesync.providers.split_usage import HOSTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,6 +43,7 @@ SYNCHRONIZER = ("hash", "splits.till")
 TELEMETRY = tuple(f"telemetry.{kind}" for kind in ("init", "config", "latencies", "exceptions"))
 """Metrics of the SDKs about themselves, which are not posted."""
 
+TELEMETRY_HOSTS = {"sdk.split.io": "telemetry.split.io"}
 HOUR_MS = 3_600_000
 MAX_KEYS = 5_000
 """Unique keys in one request, as in Split's SDKs."""
@@ -79,12 +82,11 @@ class Outcome(Enum):
     """They return to the queue."""
 
 
-def address(source: Source, path: str, default: str) -> str:
+def url(source: Source, path: str) -> str:
     """Return the URL of a request: on Split's hosts, or below a Split Proxy's ``base_url``."""
-    base = source.base_url
     if path == "keys/ss":
-        return f"{'https://telemetry.split.io/api' if base == default else base}/v1/{path}"
-    return f"{'https://events.split.io/api' if base == default else base}/{path}"
+        return usage_endpoint(source, TELEMETRY_HOSTS, f"/v1/{path}")
+    return usage_endpoint(source, HOSTS, f"/{path}")
 
 
 def outcome(status: int) -> Outcome:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from storesync.model import Json, Source
     from storesync.usage_lines import AnyLine
 
-_HOSTS = {"sdk.split.io": "events.split.io"}
+HOSTS = {"sdk.split.io": "events.split.io"}
 _HEADERS = {"Content-Type": "application/json", "SplitSDKVersion": "flagstore-1"}
 _HOUR_S = 3600
 _HOUR_MS = 1000 * _HOUR_S
@@ -53,7 +53,7 @@ class SplitUsage(base.UsageApi):
 
 
 def _post(source: Source, path: str, body: Json, **headers: str) -> base.UsagePost:
-    url = base.usage_endpoint(source, _HOSTS, path)
+    url = base.usage_endpoint(source, HOSTS, path)
     return base.UsagePost(url, {**_HEADERS, **headers}, dumps(body).encode())
 
 
