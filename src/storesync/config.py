@@ -38,7 +38,7 @@ from storesync.errors import (
     ParametersError,
     UnknownSourceError,
 )
-from storesync.model import NATIVE, Secret, Source, WebhookConfig
+from storesync.model import NATIVE, PREFIX_BYTES, Secret, Source, WebhookConfig
 from storesync.retry import Deadline
 from storesync.telemetry import log, register_secret
 
@@ -77,7 +77,7 @@ SOURCE_FIELDS = (
 CREDENTIAL_FIELDS = ("provider", "key", "base_url", "store_url")
 WEBHOOK_FIELDS = ("provider", "method", "secrets", "header", "options", "sources")
 STORES = ("dynamodb", "redis")
-_PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{0,64}")
+_PREFIX = re.compile(rf"[A-Za-z0-9_.:{{}}-]{{0,{PREFIX_BYTES}}}")
 MIN_SECRET = 16
 """Characters. A webhook's secret is all that protects the queue from the internet."""
 
@@ -491,7 +491,9 @@ def _check_rows_prefix(source: Source, public: _Fields) -> None:
             "remove it"
         )
     elif not _PREFIX.fullmatch(prefix):
-        public.problem('"rows_prefix" may have up to 64 letters, digits and any of _ . : { } -')
+        public.problem(
+            f'"rows_prefix" may have up to {PREFIX_BYTES} letters, digits and any of _ . : {{ }} -'
+        )
     elif (source.provider, source.store, prefix) == ("launchdarkly", "redis", ""):
         public.problem(
             '"rows_prefix" is empty, which LaunchDarkly\'s SDKs replace with "launchdarkly" in '

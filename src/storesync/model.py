@@ -22,6 +22,8 @@ SQS_BATCH = 10
 """Maximum number of messages per call."""
 NATIVE = {"launchdarkly", "split"}
 """Providers whose SDKs read Redis in a documented layout."""
+PREFIX_BYTES = 64
+"""Maximum length of a ``rows_prefix``, which may be longer than the source's name."""
 
 Json = Any
 """A provider's JSON, parsed and otherwise verbatim."""

@@ -33,6 +33,7 @@ from flagstore.keys import (
     row_namespaces,
     split_namespace,
 )
+from storesync.model import PREFIX_BYTES
 from storesync.store import Delete, Put, Write, record_bytes
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ SECTIONS = {"segments": "segment.", "rule_based_segments": "rbsegment.", "flags"
 """Split's sections → prefix of their rows, in the order of writing, so that references resolve."""
 DERIVED = ("flagSet.", "trafficType.")
 """Split's rows that are derived from all flags: compared whenever anything changes."""
-PREFIX_BYTES = 64
-"""Maximum length of a ``rows_prefix``, which may be longer than the source's name."""
 PART_BYTES = 500_000
 """Maximum JSON of a set that is written in one step. A larger one is first assembled in parts
 under another key. (10,000 keys of 36 characters have 390,000.)"""

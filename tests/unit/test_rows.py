@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flagstore.keys import ROW_BYTES, SORT_KEY_BYTES, Key
 from simulators.memory_store import MemoryStore
 from storesync import rows
-from storesync.model import Changes, FlagSet, Secret, Source
+from storesync.model import PREFIX_BYTES, Changes, FlagSet, Secret, Source
 from storesync.store import (
     COMMIT_KB,
     COMMIT_WRITES,
@@ -133,7 +133,7 @@ def test_both_plans_agree(
 @pytest.mark.parametrize("key", ["a", "größe"])
 def test_row_that_is_too_large_is_skipped(key: str) -> None:
     """It fits under any prefix, to the byte: its last good row stays, the others are written."""
-    largest = ROW_BYTES - rows.PREFIX_BYTES
+    largest = ROW_BYTES - PREFIX_BYTES
     fixed = record_bytes(rows.row("prod", unleash({key: ""}), "flags", key, 7))
     fits = unleash({key: "x" * (largest - fixed), "b": 1})
     assert whole(fits).skipped == ()
