@@ -24,6 +24,12 @@ class ConfigurationError(StoreSyncError):
     """A setting or an SSM parameter is missing or wrong; the message names it and the remedy."""
 
 
+def check(problems: list[str]) -> None:
+    """Raise a ConfigurationError with all *problems*, if there are any."""
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+
+
 class UnknownSourceError(ConfigurationError):
     """No source of that name is configured."""
 

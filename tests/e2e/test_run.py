@@ -21,7 +21,7 @@ import requests
 from local.stand_in import ACCESS_KEY_ID, DEFAULT_REGION, REPOSITORY, SECRET_ACCESS_KEY
 from sdks.processes import needs_node
 from simulators.redis_server import MISSING
-from storesync import config, providers
+from storesync import config_json, providers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,7 +231,7 @@ def test_terminated_run_leaves_nothing(temporary: Path) -> None:
         assert run.wait(END_WITHIN_S) == 128 + signal.SIGTERM
 
 
-PROVIDERS, STORES = (", ".join(sorted(names)) for names in (providers.names(), config.STORES))
+PROVIDERS, STORES = (", ".join(sorted(names)) for names in (providers.names(), config_json.STORES))
 
 
 @pytest.mark.parametrize(

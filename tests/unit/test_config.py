@@ -18,7 +18,6 @@ from simulators.ssm import QUOTA, Ssm
 from storesync import telemetry
 from storesync.config import (
     LOAD_S,
-    MIN_SECRET,
     MISSING_AGE_S,
     PAUSE_S,
     WEBHOOKS_AGE_S,
@@ -27,9 +26,8 @@ from storesync.config import (
     SyncSettings,
     WebhookConfigs,
     WebhookSettings,
-    parse_source,
-    parse_webhook,
 )
+from storesync.config_json import MIN_SECRET, parse_source, parse_webhook
 from storesync.errors import ConfigurationError, ParametersError, UnknownSourceError
 from storesync.model import Secret, Source, WebhookConfig
 

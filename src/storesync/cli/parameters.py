@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from storesync import providers
 from storesync.cli.screen import CommandError, Exit
-from storesync.config import Parameters, parse_source, parse_webhook
+from storesync.config import Parameters
+from storesync.config_json import parse_source, parse_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -14,7 +14,7 @@ from storesync.cli.app import SECRET, command, source, source_argument, source_n
 from storesync.cli.parameters import AddOptions, SourceParameters, complete, compose
 from storesync.cli.screen import CommandError, Exit, table, to_error
 from storesync.cli.webhooks import Registrar, api_url, manual_steps, webhook_url
-from storesync.config import STORES
+from storesync.config_json import STORES
 from storesync.errors import ConfigurationError, ProviderError
 from storesync.maintenance import mark_removed, restore_source
 
