@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
 
 from flagserve.access import ClientKeys, Parameters
@@ -73,12 +72,8 @@ def print_usage(report: dict[str, Any], snapshot: Snapshot, sees: Callable[[str]
     """Print a client's usage, each line in one call, so that lines do not mix."""
     from flagserve import usage  # noqa: PLC0415 - not on import, since few stacks collect it
 
-    for line in usage.lines(report, snapshot, sees, int(time.time()), _line_id):
+    for line in usage.lines(report, snapshot, sees, int(time.time()), os.urandom):
         os.write(1, line)
-
-
-def _line_id() -> str:
-    return urlsafe_b64encode(os.urandom(8)).decode().rstrip("=")
 
 
 def log(message: str) -> None:

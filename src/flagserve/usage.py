@@ -5,21 +5,18 @@ UsageFunction takes them from the log (docs/usage.md).
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from flagstore.codec import dumps
+from flagstore.lines import APP_CHARS, COUNTS, ID_BYTES, LINE_BYTES, MAX_COUNT, line, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from flagstore.snapshot import Snapshot
 
-MAX_LINE = 4_000
-"""Bytes, with the newline: longer lines could be mixed with other output."""
 MAX_LINES = 16
 """Per request. Anyone with a browser's key can send anything."""
-MAX_COUNT = 10**9
-MAX_APP_CHARS = 64
 NO_VARIANT = "disabled"
 
 
@@ -28,7 +25,7 @@ def lines(
     snapshot: Snapshot,
     sees: Callable[[str], bool],
     now_s: int,
-    new_id: Callable[[], str],
+    random: Callable[[int], bytes],
 ) -> Iterator[bytes]:
     """Yield the lines for a report that was checked.
 
@@ -37,32 +34,25 @@ def lines(
         snapshot: the flag set; other flags are left out.
         sees: whether the client may know of a flag.
         now_s: seconds since the epoch. Clients' clocks may be wrong.
-        new_id: returns a random id.
+        random: returns random bytes, as ``os.urandom``.
     """
-    common = {
+    head = {
         "s": snapshot.source,
         "p": "unleash",
         "v": snapshot.snapshot_record.token,
-        "n": report["appName"][:MAX_APP_CHARS],
+        "n": report["appName"][:APP_CHARS],
         "a": now_s,
         "b": now_s,
     }
-    found = [
-        f"{dumps(name)}:{dumps(cells)}"
+    cells = {
+        (name, *result): count
         for name, counts in report["bucket"]["toggles"].items()
-        if sees(name) and name in snapshot and (cells := _cells(counts))
-    ]
-    for _ in range(MAX_LINES):
-        if not found:
-            return
-        begin = dumps({"flagstore.usage": 1, "id": new_id(), **common})[:-1] + ',"f":{'
-        flags, size = [], len(begin) + len("}}\n")
-        while found and (size := size + len(found[-1]) + 1) <= MAX_LINE:
-            flags.append(found.pop())
-        if flags:
-            yield f"{begin}{','.join(flags)}}}}}\n".encode()
-        else:
-            found.pop()  # too large for any line
+        if sees(name) and name in snapshot
+        for count, *result in _cells(counts)
+    }
+    room = LINE_BYTES - len(line(COUNTS, bytes(ID_BYTES), {**head, "f": {}}))
+    for flags in islice(parts(cells, room), MAX_LINES):
+        yield line(COUNTS, random(ID_BYTES), {**head, "f": flags})
 
 
 def _cells(counts: Mapping[str, Any]) -> list[list[Any]]:

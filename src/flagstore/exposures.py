@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from flagstore.evaluation.base import FALLTHROUGH, RULE_MATCH
+from flagstore.lines import EVENT, EXPOSURE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     Print = Callable[[str, dict[str, Any]], None]
     """Prints a line: its marker, and its fields besides the head."""
 
-EXPOSURE, EVENT = "flagstore.exposure", "flagstore.event"
 INDEX, FEATURE, DEBUG, REASON = 1, 2, 4, 8
 """Bits of an entry: the events that LaunchDarkly gets, and whether they have the reason."""
 ROOM = 3_000

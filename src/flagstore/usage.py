@@ -6,43 +6,36 @@ and says when counts are lost.
 
 from __future__ import annotations
 
-import json
 import os
-from binascii import b2a_base64
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flagstore.evaluation.base import ABSENT, FLAG_NOT_FOUND
+from flagstore.lines import APP_CHARS, COUNTS, ID_BYTES, LINE_BYTES, line, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import TypeVar
 
     from flagstore.evaluation.base import Engine, Evaluation, Items
     from flagstore.exposures import LaunchDarklyRecorder, Recorder
+    from flagstore.lines import Cell
 
     Context = Any
     """An engine's context."""
     Count = Callable[[str, Evaluation, Context, str, Any], None]
     """Counts one evaluation: key, result, context, whether the caller asked for its ``value`` or
     whether it is ``enabled``, and the context as it was given."""
-    Cell = tuple[Any, ...]
-    """The flag's key and its result."""
     Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-LINE_BYTES = 4_000
-"""Maximum size of a line. Pipes write up to 4,096 bytes at once; longer lines get mixed."""
 INTERVAL_S = 60.0
 """Seconds for which counts are kept while the function is active."""
 MAX_CELLS = 400
 """Counts are printed once this many different results are waiting."""
-APP_CHARS = 64
 MAX_UNKNOWN, UNKNOWN_CHARS = 50, 128
 """Unknown flags that are named, and their length: a key may be a user's input."""
 MAX_KINDS, KIND_CHARS = 20, 64
 """Kinds of contexts that are named."""
-COUNTS = "flagstore.usage"
-"""The marker of lines with counts."""
 LEVELS = {"WARN", "ERROR", "FATAL"}
 """Log levels at which Lambda's JSON format drops lines without a level."""
 SIGTERM = 15
@@ -134,7 +127,7 @@ class UsageCounter:
         room = LINE_BYTES - len(self._line(COUNTS, {**times, "f": {}}))
         for count, cell, _ in list(plain.values()):  # others may still add to it
             cells[cell] = cells.get(cell, 0) + count
-        for flags in _parts(cells, room):
+        for flags in parts(cells, room):
             self._print(COUNTS, {**times, "f": flags})
 
     def _print(self, marker: str, body: dict[str, Any]) -> None:
@@ -143,14 +136,12 @@ class UsageCounter:
             os.write(1, self._line(marker, body))  # not print(), which writes in two steps
 
     def _line(self, marker: str, body: dict[str, Any]) -> bytes:
-        # From the OS: clones of a SnapStart image share everything else.
-        name = b2a_base64(os.urandom(8), newline=False).decode().rstrip("=")
-        name = name.replace("+", "-").replace("/", "_")
         head = {"s": self._source, "p": self._provider, "v": self._version, "n": self._app_name}
         level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "")
         if level in LEVELS and os.environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON":
             head["level"] = level
-        return _dumps({marker: 1, "id": name, **head, **body}).encode() + b"\n"
+        # Random bytes from the OS: clones of a SnapStart image share everything else.
+        return line(marker, os.urandom(ID_BYTES), {**head, **body})
 
     # -- counting ---------------------------------------------------------------------------------
 
@@ -328,30 +319,6 @@ class _LaunchDarkly:
                     break
                 found.append((each["key"], each["variation"], other.get("on") is True))
         return found
-
-
-# -- lines ----------------------------------------------------------------------------------------
-
-
-def _parts(cells: dict[Cell, int], room: int) -> Iterator[dict[str, list[list[Any]]]]:
-    """Yield all cells by flag, in parts whose JSON has at most *room* bytes."""
-    flags: dict[str, list[list[Any]]] = {}
-    left = room
-    for (key, *result), count in list(cells.items()):  # a thread that had it before may add to it
-        size = len(_dumps(key)) + len(_dumps([count, *result])) + len(":[],,")
-        if size > room:
-            continue  # no provider permits such a key
-        if size > left:
-            yield flags
-            flags, left = {}, room
-        flags.setdefault(key, []).append([count, *result])
-        left -= size
-    if flags:
-        yield flags
-
-
-def _dumps(value: Any) -> str:  # noqa: ANN401 - JSON
-    return json.dumps(value, separators=(",", ":"))
 
 
 # -- when a process ends --------------------------------------------------------------------------

@@ -15,22 +15,18 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from flagstore.codec import dumps
+from flagstore.lines import APP_CHARS, COUNTS, EVENT, EXPOSURE, MAX_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from storesync.model import Json
 
-MARKER = "flagstore.usage"
-EXPOSURE, EVENT = "flagstore.exposure", "flagstore.event"
-"""Markers of the lines of ``usage="events"``."""
 VERSION = 1
-MAX_COUNT = 10**9
 MAX_AMOUNT = 1e300
 """Of an event's value: integers may be too large for a float."""
 MAX_CHARS = 256
 """Maximum length of each name."""
-MAX_APP_CHARS = 64
 OTHERS = "*"
 """Stands for further unknown flags, which the reader does not name."""
 MAX_LINE = 16_000
@@ -42,7 +38,7 @@ MAX_BYTES = 16 * 1024 * 1024
 EARLY_S, LATE_S = 300, 48 * 3600
 """How far the time of an evaluation may be from that of its log event. Unleash shows 48 hours."""
 
-_MARKERS = (MARKER, EXPOSURE, EVENT)
+_MARKERS = (COUNTS, EXPOSURE, EVENT)
 _LINE = re.compile(r'\{\s*"flagstore\.(?:usage|exposure|event)"\s*:')
 _MENTION = re.compile(r'flagstore\.(?:usage|exposure|event)\\*"')
 _ID = re.compile(r"[A-Za-z0-9_-]{8,32}")
@@ -95,7 +91,7 @@ class Line(NamedTuple):
         """Return the line as it was printed."""
         cells = {flag: [list(cell) for cell in cells] for flag, cells in self.flags.items()}
         names = dict(zip("spvnabk", self[1:8], strict=True))
-        return {MARKER: VERSION, "id": self.id, **names, "f": cells}
+        return {COUNTS: VERSION, "id": self.id, **names, "f": cells}
 
 
 class EventLine(NamedTuple):
@@ -250,7 +246,7 @@ def parse(found: Json, logged_at: int | None = None) -> AnyLine | None:
         if _is_name(name) and name != OTHERS
     }
     line = Line(
-        *(found["id"], found["s"], provider, found["v"], found["n"][:MAX_APP_CHARS], first, last),
+        *(found["id"], found["s"], provider, found["v"], found["n"][:APP_CHARS], first, last),
         tuple(kinds),
         {name: good for name, good in cells.items() if good},
     )
@@ -292,7 +288,7 @@ def _event_line(found: dict[str, Any], marker: str, logged_at: int | None) -> Ev
         place, at, *rest = entry
         if place < len(contexts) and _fits(rest, _ENTRIES[found["p"], marker]):
             good.append([place, at if logged_at is None else _near(at, logged_at), *rest])
-    head = (found["id"], found["s"], found["p"], found["v"], found["n"][:MAX_APP_CHARS])
+    head = (found["id"], found["s"], found["p"], found["v"], found["n"][:APP_CHARS])
     line = EventLine(*head, marker, tuple(contexts), tuple(good))
     try:
         is_short = len(dumps(line.to_json())) <= MAX_LINE

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flagstore.lines import COUNTS
 from simulators.template import as_text
-from storesync.usage_lines import MARKER
 from tests.build.tooling import REPOSITORY, run, tool
 from tests.docs.pages import blocks
 
@@ -81,7 +81,7 @@ def test_example_reports_usage_only_if_asked() -> None:
     assert usage["Condition"] == "ReportsUsage"
     assert usage["Properties"] == {
         "LogGroupName": "CheckoutLogs",
-        "FilterPattern": f'"{MARKER}"',
+        "FilterPattern": f'"{COUNTS}"',
         "DestinationArn": "UsageFunction",
     }
     function = template["Resources"]["CheckoutFunction"]["Properties"]

@@ -12,11 +12,11 @@ from unittest.mock import Mock
 import pytest
 
 from flagserve.app import PREFLIGHTS, ROUTES
+from flagstore.lines import COUNTS
 from simulators.deployment import MAX_RECEIVES
 from storesync import sync, webhook
 from storesync.config import SyncSettings, UsageSettings, WebhookSettings
 from storesync.sync import MAX_DELAY_S, Schedule, parse
-from storesync.usage_lines import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -313,7 +313,7 @@ def test_no_usage_is_collected_by_default(template: Template) -> None:
     for name, other in (("OfClients", "Serves"), ("InFull", "FullMonitoring")):
         both = template["Conditions"][f"CollectsUsage{name}"]["Fn::And"]
         assert {each["Condition"] for each in both} == {"CollectsUsage", other}
-    assert MARKER in at(template, "UsageOfClients.FilterPattern")
+    assert COUNTS in at(template, "UsageOfClients.FilterPattern")
 
 
 def test_bounds_match_the_settings(template: Template) -> None:

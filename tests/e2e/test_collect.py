@@ -16,13 +16,13 @@ import boto3
 import pytest
 import trustme
 
+from flagstore.lines import COUNTS
 from local.lambda_rie import RuntimeEmulator
 from local.stand_in import REPOSITORY, StandIn
 from simulators.aws import create_table
 from simulators.deployment import Context, Deployment
 from simulators.usage import closed_readers, delivery, line
 from storesync import sync, usage
-from storesync.usage_lines import MARKER
 
 from .deployments import needs_stand_in, wait_for
 from .unleash_server import UnleashServer, needs_unleash
@@ -181,7 +181,7 @@ def test_functions_are_counted_however_they_end(server: UnleashServer, tmp_path:
     server.switch("flag-0", "on")
     with ThreadPoolExecutor(2) as pool:
         logs = list(pool.map(partial(run, tmp_path), ends))
-    lines = [line for log in logs for line in log if MARKER in line] * 2
+    lines = [line for log in logs for line in log if COUNTS in line] * 2
     random.Random(3).shuffle(lines)
     for some in batched(lines, 17, strict=False):
         usage.handler(delivery(*some, at=time.time()), Context())

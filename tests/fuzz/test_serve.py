@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagserve.app import PREFLIGHTS, ROUTES
-from flagserve.usage import MAX_LINE
+from flagstore.lines import LINE_BYTES
 from fuzz.test_webhooks import DOSE, ODD, WHOLE, mutated, text_like
 from simulators.serving import KEYS, OLD, ORIGIN, PAGE, SECRET, Serving, text_of
 from simulators.unleash_flags import new_flag
@@ -112,5 +112,5 @@ def test_forged_requests_get_nothing(count: int) -> None:
     for line in serving.printed:
         found = parse(json.loads(line))
         assert found is not None
-        assert len(line) <= MAX_LINE
+        assert len(line) <= LINE_BYTES
         assert set(found.flags) <= {SHOWN, HIDDEN}

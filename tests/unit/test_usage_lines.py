@@ -11,14 +11,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from flagstore.lines import EVENT, EXPOSURE
 from simulators.usage import HOUR, delivery, line
 from storesync import providers
 from storesync.model import Secret, Source
 from storesync.providers.base import Published
 from storesync.usage_lines import (
     EARLY_S,
-    EVENT,
-    EXPOSURE,
     LATE_S,
     MAX_LINE,
     AnyLine,

@@ -9,8 +9,9 @@ from zlib import crc32
 
 from flagstore.codec import dumps
 from flagstore.exposures import DEBUG, FEATURE, INDEX
+from flagstore.lines import EVENT
 from storesync.providers import base
-from storesync.usage_lines import EVENT, EventLine
+from storesync.usage_lines import EventLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,8 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from flagstore.codec import dumps
+from flagstore.lines import EXPOSURE
 from storesync.providers import base
-from storesync.usage_lines import EXPOSURE, EventLine
+from storesync.usage_lines import EventLine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
