@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Context = Any
     """An engine's own, or as the caller gave it."""
 
+    Tracking = tuple[bool, frozenset[int], bool, int]
+    """Of a flag: whether all is tracked, which rules, the fallthrough; end of debugging (ms)."""
     Print = Callable[[str, dict[str, Any]], None]
     """Prints a line: its marker, and its fields besides the head."""
 
@@ -142,8 +144,8 @@ class LaunchDarklyRecorder:
         self._recorder = recorder
         self._names = recorder.attributes
         self._items = items
-        self._tracked: dict[str, tuple[bool, frozenset[int], bool, int] | None] = {}
-        """Key → all, tracked rules, fallthrough, end of debugging (ms); None if nothing is."""
+        self._tracked: dict[str, Tracking | None] = {}
+        """By key; None if nothing is tracked."""
 
     def evaluated(
         self, key: str, evaluation: Evaluation, context: Context, given: Context, parent: str = ""
@@ -186,7 +188,7 @@ class LaunchDarklyRecorder:
         return {"kind": "multi", **parts}
 
 
-def _tracking(flag: Json) -> tuple[bool, frozenset[int], bool, int] | None:
+def _tracking(flag: Json) -> Tracking | None:
     if not isinstance(flag, dict):
         return None
     rules = flag.get("rules") or ()
@@ -202,7 +204,7 @@ def _tracking(flag: Json) -> tuple[bool, frozenset[int], bool, int] | None:
     return found if any(found) else None
 
 
-def _what(tracked: tuple[bool, frozenset[int], bool, int], evaluation: Evaluation, now: int) -> int:
+def _what(tracked: Tracking, evaluation: Evaluation, now: int) -> int:
     all_of_them, rules, fallthrough, until = tracked
     experiment = (
         evaluation.in_experiment
