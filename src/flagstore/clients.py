@@ -264,12 +264,11 @@ class Client(Flags):
                 conversion = CONVERSIONS.get(snapshot.snapshot_record.provider, PLAIN)
                 _, engine, count = self._engine(snapshot)
                 keys, error = snapshot.keys, UNSUPPORTED
-                if count is not None:
-                    usage = self._usage
-                    if usage.first <= now < usage.due:  # type: ignore[union-attr] # it made `count`
-                        usage.last = now  # type: ignore[union-attr]
+                if count is not None and (usage := self._usage) is not None:
+                    if usage.first <= now < usage.due:
+                        usage.last = now
                     else:
-                        usage.tick(now)  # type: ignore[union-attr]
+                        usage.tick(now)
                     observers = (count, report)
         return EvaluationState(
             engine,
