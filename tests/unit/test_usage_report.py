@@ -20,6 +20,7 @@ from storesync.errors import (
     StoreSyncError,
 )
 from storesync.model import Secret, Source
+from storesync.providers import split_queues
 from storesync.providers.base import Published
 from storesync.responses import HttpResponse
 from storesync.retry import Deadline
@@ -163,6 +164,28 @@ def test_launchdarkly_payload_ids() -> None:
 def test_addresses(provider: str, base: str, url: str) -> None:
     """Usage goes to the vendor's own address or the source's: keys are sent nowhere else."""
     assert report([counted(provider, 1)], source(provider, base)).url == url
+
+
+@pytest.mark.parametrize(
+    ("base", "urls"),
+    [
+        (
+            "https://sdk.split.io/api",
+            [
+                "https://telemetry.split.io/api/v1/keys/ss",
+                "https://events.split.io/api/events/bulk",
+            ],
+        ),
+        (
+            "https://proxy.example/api",
+            ["https://proxy.example/api/v1/keys/ss", "https://proxy.example/api/events/bulk"],
+        ),
+    ],
+)
+def test_addresses_of_splits_queues(base: str, urls: list[str]) -> None:
+    """Split takes unique keys at another host than events; a Split Proxy takes both."""
+    of = source("split", base)
+    assert [split_queues.url(of, path) for path in ("keys/ss", "events/bulk")] == urls
 
 
 # -- Unleash, Split
