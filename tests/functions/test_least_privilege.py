@@ -105,10 +105,8 @@ def collect(stack: Deployment, provider: LaunchDarklySimulator, flag: str) -> No
     """Report usage to one provider; fail with another, also from the queue."""
     queue = stack.sqs.create_queue(QueueName=f"{USAGE_QUEUE}-{flag}")["QueueUrl"]
     settings = UsageSettings.from_env({**os.environ, "FLAGSTORE_QUEUE_URL": queue})
-    redis = {"provider": "unleash", "allow_http": True, "store": "redis"}
-    address = {"base_url": provider.url, "store_url": "redis://127.0.0.1:1/0"}
-    stack.put("sources/adding", redis)
-    stack.put("credentials/adding", {"provider": "unleash", "key": KEY_OF_PRODUCTION, **address})
+    nowhere = "redis://127.0.0.1:1/0"
+    stack.put_source("adding", "unleash", provider.url, KEY_OF_PRODUCTION, redis=nowhere)
     collector = usage.Collector(settings)
     for source, name, cell in (("prod", "launchdarkly", [1, 0, 1]), ("adding", "unleash", [1, 1])):
         message = line({flag: [cell]}, name, s=source)

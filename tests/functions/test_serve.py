@@ -35,23 +35,15 @@ def cold(
     with ExitStack() as running:
 
         def start(store_url: str = "", **environ: str) -> Any:
-            stack.put_source("shop", "unleash", unleash.url, KEY)
-            clients = {"service": SERVICE, "page": PAGE}
-            if store_url:
-                stack.put("sources/shop", {"provider": "unleash", "store": "redis", **HTTP})
-                key = {"provider": "unleash", "key": KEY, "base_url": unleash.url}
-                stack.put("credentials/shop", {**key, "store_url": store_url})
-            for name, client in clients.items():
-                more = {"store_url": store_url} if store_url else {}
-                stack.put(f"clients/{name}", {**client, **more})
+            stack.put_source("shop", "unleash", unleash.url, KEY, redis=store_url)
+            store = {"store_url": store_url} if store_url else {}
+            for name, client in {"service": SERVICE, "page": PAGE}.items():
+                stack.put(f"clients/{name}", client | store)
             assert sync.handler({"source": "shop"}, Context())["outcome"] == "published"
             monkeypatch.setenv("AWS_REGION", aws.region)
             return running.enter_context(opened({**os.environ, **environ}))
 
         yield start
-
-
-HTTP = {"allow_http": True}
 
 
 @pytest.mark.parametrize("store", ["dynamodb", "redis"])

@@ -323,10 +323,8 @@ def test_each_source_has_its_provider_and_store(
     """One in DynamoDB, two in Redis; names that begin alike share nothing."""
     with SplitSimulator(*split_flags(20), sdk_key=KEY) as split:
         for name, server in {"prod-eu": unleash, "fme": split}.items():
-            provider = {"provider": "unleash" if server is unleash else "split"}
-            store = {"key": KEY, "base_url": server.url, "store_url": redis_server.url()}
-            both.put(f"sources/{name}", {**provider, "allow_http": True, "store": "redis"})
-            both.put(f"credentials/{name}", {**provider, **store})
+            provider = "unleash" if server is unleash else "split"
+            both.put_source(name, provider, server.url, KEY, redis=redis_server.url())
         outcomes = {each["outcome"] for each in invoke({"schedule": True})}
     assert outcomes == {"published"}
     for name, flags in {"prod-eu": unleash.flags(), "fme": split.flags()}.items():
@@ -362,10 +360,7 @@ def test_scheduled_check_drains_splits_queues(
 ) -> None:
     """Neither makes the other fail; logs and metrics report how many entries, not which."""
     with SplitSimulator(*split_flags(3), sdk_key=KEY) as split:
-        source = {"provider": "split", "allow_http": True, "store": "redis", "drain": True}
-        key = {"provider": "split", "key": KEY, "base_url": split.url}
-        stack.put("sources/fme", source)
-        stack.put("credentials/fme", {**key, "store_url": redis_server.url()})
+        stack.put_source("fme", "split", split.url, KEY, redis=redis_server.url(), drain=True)
         entry = json.dumps({"m": {"s": "sdk"}, "i": IMPRESSION})
         redis_server.admin.rpush("{fme}.SPLITIO.impressions", entry)
         split.faults.extend([faults.status(check)] if check != 200 else [])

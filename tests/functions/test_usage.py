@@ -372,10 +372,8 @@ def test_source_in_redis(
 ) -> None:
     """Its flags cannot be read, but counts and last use are recorded, for a bounded number."""
     monkeypatch.setattr(usage_records, "MAX_FLAGS", 1)
-    source = {"provider": "launchdarkly", "allow_http": True, "store": "redis"}
-    stack.put("sources/prod", source)
-    secret = {"provider": "launchdarkly", "key": KEY, "base_url": launchdarkly.url}
-    stack.put("credentials/prod", {**secret, "store_url": "redis://127.0.0.1:1/0"})
+    nowhere = "redis://127.0.0.1:1/0"
+    stack.put_source("prod", "launchdarkly", launchdarkly.url, KEY, redis=nowhere)
     deliver(line({"flag": [[5, 0, 1]], "none": [[1, None, None]]}))
     assert launchdarkly.counted() == {("flag", 0): 5, ("none", -1): 1}
     assert launchdarkly.events[0]["features"]["flag"]["counters"][0]["value"] is None

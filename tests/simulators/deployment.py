@@ -195,10 +195,14 @@ class Deployment:
     def remove(self, path: str) -> None:
         self.clients["ssm"].delete_parameter(Name=f"{self.prefix}/{path}")
 
-    def put_source(self, name: str, provider: str, url: str, key: str, **more: Any) -> None:
-        """Configure a source of a provider that runs here, over plain http."""
-        self.put(f"sources/{name}", {"provider": provider, "allow_http": True, **more})
-        self.put(f"credentials/{name}", {"provider": provider, "key": key, "base_url": url})
+    def put_source(
+        self, name: str, provider: str, url: str, key: str, *, redis: str = "", **more: Any
+    ) -> None:
+        """Configure a source of a provider that runs here, over plain http; *redis*: a URL."""
+        public = {"provider": provider, "allow_http": True, **more}
+        secret = {"provider": provider, "key": key, "base_url": url}
+        self.put(f"sources/{name}", public | ({"store": "redis"} if redis else {}))
+        self.put(f"credentials/{name}", secret | ({"store_url": redis} if redis else {}))
 
     def put_webhook(self, name: str, provider: str, *secrets: str, **more: Any) -> None:
         self.put(f"webhooks/{name}", {"provider": provider, "secrets": secrets or [SECRET], **more})
