@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("prod")
 
 
-def test_usage(rig: Rig, prod: LaunchDarklySimulator) -> None:
+@pytest.fixture
+def records(rig: Rig) -> UsageRecords:
+    table = rig.environ["FLAGSTORE_TABLE"]
+    return UsageRecords(rig.aws.client("dynamodb"), table, SystemClock())
+
+
+def test_usage(rig: Rig, prod: LaunchDarklySimulator, records: UsageRecords) -> None:
     """Unused flags stand out; flags that were never published are not listed."""
     assert "no usage of prod has been collected" in rig.run("usage", "prod").out
     prod.set_flag("new-checkout", variations=[True, {"a long": "value " * 9}])
     rig.json("sync")
-    now, table = int(time.time()), rig.environ["FLAGSTORE_TABLE"]
-    records = UsageRecords(rig.aws.client("dynamodb"), table, SystemClock())
+    now = int(time.time())
     old, *others = sorted(set(prod.flags()) - {"new-checkout"})
     recent, ago = now - 300, now - 40 * DAY_S
     uses = {"new-checkout": {"0": recent, "1": ago, "default": ago}, "gone": {"0": recent}}
@@ -43,9 +48,7 @@ def test_usage(rig: Rig, prod: LaunchDarklySimulator) -> None:
     assert "only since" not in rig.run("usage", "prod").out
 
 
-def test_usage_of_all_flags(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    table = rig.environ["FLAGSTORE_TABLE"]
-    records = UsageRecords(rig.aws.client("dynamodb"), table, SystemClock())
+def test_usage_of_all_flags(rig: Rig, prod: LaunchDarklySimulator, records: UsageRecords) -> None:
     records.record_use("prod", {key: {"0": int(time.time())} for key in prod.flags()})
     assert "not used for 30 days: none" in rig.run("usage", "prod").out
     rig.json("source", "remove", "prod", "--yes", "--purge")
