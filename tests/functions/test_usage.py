@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from simulators import faults
 from simulators.deployment import CLIENT_SECRET, KEY, Calls, Context, batch
 from simulators.serving import ask, opened
-from simulators.usage import HOUR, delivery, line
+from simulators.usage import HOUR, delivery, event_line, line
 from storesync import sync, usage, usage_records
 from storesync.errors import BadRequestError
 from storesync.http import HttpLimits
@@ -389,13 +389,12 @@ def test_exposures_and_events(
     """If collected, each line is posted once, alongside the counts, in whatever order they come."""
     monkeypatch.setenv("FLAGSTORE_COLLECT_USAGE", collects)
     world = World(stack, "split", split)
-    head = {"s": "prod", "p": "split", "v": 1, "n": "checkout", "c": [{"key": "ada"}]}
     at = 1000 * (HOUR + 100)
     impression = [0, at, "flag", "on", "default rule", 1, None]
     event = [0, at, "bought", "user", 2.5, None]
     lines = [
-        json.dumps({"flagstore.exposure": 1, "id": "exposure1", **head, "e": [impression]}),
-        json.dumps({"flagstore.event": 1, "id": "eventline", **head, "e": [event]}),
+        event_line("flagstore.exposure", impression),
+        event_line("flagstore.event", event),
         world.line(on=3, off=0),
     ]
     split.faults.extend([faults.status(503)] * 2)

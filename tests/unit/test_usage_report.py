@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from simulators.clock import FakeClock
-from simulators.usage import HOUR, line
+from simulators.usage import HOUR, event_line, line
 from storesync import providers
 from storesync.errors import (
     ConfigurationError,
@@ -257,11 +257,10 @@ def test_split_counts() -> None:
 
 def test_split_impressions_mode() -> None:
     """It is DEBUG if an impression repeats one of the same hour, which OPTIMIZED only counts."""
-    head = {"flagstore.exposure": 1, "id": "exposure1", "s": "prod", "p": "split", "v": 1, "n": "x"}
     at = 1000 * HOUR
     for previous, mode in ((None, "OPTIMIZED"), (at - 1, "OPTIMIZED"), (at, "DEBUG")):
         entry = [0, at + 1, "a", "on", "rule", 5, previous]
-        found = parse({**head, "c": [{"key": "ada"}], "e": [entry]})
+        found = parse(json.loads(event_line("flagstore.exposure", entry)))
         assert report([found]).headers["SplitSDKImpressionsMode"] == mode
 
 
