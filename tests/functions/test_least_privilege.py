@@ -111,7 +111,7 @@ def collect(stack: Deployment, provider: LaunchDarklySimulator, flag: str) -> No
     for source, name, cell in (("prod", "launchdarkly", [1, 0, 1]), ("adding", "unleash", [1, 1])):
         message = line({flag: [cell]}, name, s=source)
         collector.delivery(delivery(message)["awslogs"], 60)
-    assert provider.counted() == {(flag, 0): 1}
+    assert provider.counted == {(flag, 0): 1}
     later = {"lines": [json.loads(line({flag: [[1, 1]]}, "unleash", s="adding"))]}
     record: dict[str, Any] = {"messageId": "1", "attributes": {"ApproximateReceiveCount": "1"}}
     record |= {"receiptHandle": "x", "body": json.dumps(later)}

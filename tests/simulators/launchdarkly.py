@@ -17,6 +17,7 @@ import hmac
 import itertools
 import json
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -124,19 +125,20 @@ class LaunchDarklySimulator(ProviderServer):
                 self.events += json.loads(body)
         return 202, b"", {}
 
-    def counted(self) -> dict[tuple[str, int | None], int]:
-        """Return how often each variation of each flag was counted; -1: an unknown flag."""
-        found: dict[tuple[str, int | None], int] = {}
+    @property
+    def counted(self) -> Counter[tuple[str, int | None]]:
+        """Flag and variation → evaluations; the variation of an unknown flag is -1."""
+        found: Counter[tuple[str, int | None]] = Counter()
         for event in self.events:
             for key, flag in event["features"].items():
                 for counter in flag["counters"]:
                     variation = -1 if counter.get("unknown") else counter.get("variation")
-                    found[key, variation] = found.get((key, variation), 0) + counter["count"]
+                    found[key, variation] += counter["count"]
         return found
 
     def evaluations(self, flag: str) -> int:
         """Return how often a flag was evaluated."""
-        return sum(count for (key, _), count in self.counted().items() if key == flag)
+        return sum(count for (key, _), count in self.counted.items() if key == flag)
 
     def document(self) -> bytes:
         return compact(self.newest())
