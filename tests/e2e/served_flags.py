@@ -47,7 +47,7 @@ def strategy(name: str = "default", *constraints: dict[str, Any], **more: Any) -
     return {"name": name, "parameters": {}, "constraints": [*constraints], **more}
 
 
-def variants(stickiness: str = "default", **payloads: str) -> list[dict[str, Any]]:
+def variants(stickiness: str = "default") -> list[dict[str, Any]]:
     values = {"string": "grün 🎨", "json": '{"limit": [1, null]}', "number": "7.5", "csv": "a,b"}
     return [
         {
@@ -55,7 +55,7 @@ def variants(stickiness: str = "default", **payloads: str) -> list[dict[str, Any
             "weight": 1000 // len(values),
             "weightType": "variable",
             "stickiness": stickiness,
-            "payload": {"type": kind, "value": payloads.get(kind, value)},
+            "payload": {"type": kind, "value": value},
         }
         for kind, value in values.items()
     ]

@@ -25,6 +25,7 @@ from tests.build.tooling import run
 from tests.docs.pages import blocks
 
 from .deployments import needs_stand_in, wait_for
+from .served_flags import rollout
 from .unleash_server import UNLEASH_FOLDER, Json, UnleashServer, needs_unleash
 
 if TYPE_CHECKING:
@@ -405,12 +406,6 @@ def test_no_errors_or_dead_letters(chain: Chain) -> None:
 def plan(*values: str) -> Json:
     """Build a constraint."""
     return {"contextName": "plan", "operator": "IN", "values": list(values)}
-
-
-def rollout(percent: int, **fields: Any) -> Json:
-    """Build a strategy, as the admin API takes it."""
-    parameters = {"rollout": str(percent), "stickiness": "default", "groupId": "flag"}
-    return {"name": "flexibleRollout", "parameters": parameters, "constraints": [], **fields}
 
 
 def percents(flags: Snapshot) -> list[str]:
