@@ -308,6 +308,7 @@ def stored() -> Iterator[SourceParameters]:
             credentials.append({"provider": name, **key, **at})
     for source, credential in product(("", *providers.names()), credentials):
         yield SourceParameters(
+            name="prod",
             sources=json.dumps({"provider": source}) if source else "",
             credentials=json.dumps(credential) if credential else "",
         )
@@ -316,7 +317,7 @@ def stored() -> Iterator[SourceParameters]:
 def sent(texts: SourceParameters) -> tuple[str, str, str]:
     """Return the key that would be sent, its provider and address; "" if none is sent."""
     try:
-        source = texts.source("/flagstore", "prod")
+        source = texts.source("/flagstore")
     except ConfigurationError:
         return "", "", ""
     return source.credential.reveal(), source.provider, source.base_url
