@@ -297,7 +297,9 @@ class SnapshotCache:
             self._heard()
             self._replace(current.again() if current.stand_ins else current, current, deadline)
             return
-        found = self._load(deadline, state.publication, consistent=goes_back)
+        found = _after_deltas(current, state) if state.deltas else None
+        if found is None:
+            found = self._load(deadline, state.publication, consistent=goes_back)
         self._checked_at = state.checked_at
         self._heard()
         if found.snapshot_record.publication == mine:
@@ -491,6 +493,12 @@ class SnapshotCache:
             if key in missing or (missing and not key):
                 return error
         return None
+
+
+def _after_deltas(current: Snapshot, state: SourceState) -> Snapshot | None:
+    from flagstore.deltas import apply  # noqa: PLC0415 - a cold start does without
+
+    return apply(current, state)
 
 
 def _not_loaded(error: Exception) -> NotLoadedError:

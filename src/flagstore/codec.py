@@ -19,7 +19,7 @@ when a flag first needs the segment, and shared by publications while it stays t
 import json
 import zlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flagstore.errors import CorruptSnapshotError
@@ -93,7 +93,7 @@ class Body:
     Thread-safe: a block is the same whichever thread inflates it.
     """
 
-    __slots__ = ("_blocks", "_data", "_firsts", "large", "meta", "sections")
+    __slots__ = ("_blocks", "_data", "_firsts", "_overlay", "large", "meta", "sections")
 
     def __init__(self, index: bytes, index_digest: str, data: bytes) -> None:
         """Verify all digests now; raise CorruptSnapshotError if one does not match."""
@@ -105,6 +105,8 @@ class Body:
         self._firsts = {name: [e[0] for e in entries] for name, entries in self.sections.items()}
         self._data = data
         self._blocks: dict[int, str] = {}
+        self._overlay: dict[str, dict[str, str | None]] = {}
+        """Section → key → item as JSON, None if it was removed: changes after the blocks."""
         for name, entries in self.sections.items():
             for first, offset, length, digest, _count in entries:
                 if short_digest(data[offset : offset + length]) != digest:
@@ -112,10 +114,27 @@ class Body:
                         f"the block of {name} from {first!r} on does not match its digest"
                     )
 
+    def changed(self, sections: Mapping[str, Mapping[str, str | None]]) -> "Body":
+        """Return the body with other items as JSON, None for those that were removed.
+
+        Both share the blocks. Large segments stay as they are.
+        """
+        other = object.__new__(Body)
+        for name in Body.__slots__:
+            setattr(other, name, getattr(self, name))
+        other._overlay = {
+            name: {**self._overlay.get(name, {}), **sections.get(name, {})}
+            for name in {*self._overlay, *sections}
+        }
+        return other
+
     def count(self, section: str) -> int:
-        """Return the number of items of a section, without decoding any."""
+        """Return the number of items of a section."""
         large = len(self.large) if section == LARGE_SECTION else 0
-        return large + sum(int(entry[4]) for entry in self.sections.get(section, ()))
+        number = large + sum(int(entry[4]) for entry in self.sections.get(section, ()))
+        for key, text in self._overlay.get(section, {}).items():
+            number += (text is not None) - (self._stored(section, key) is not None)
+        return number
 
     def _block(self, entry: Sequence[Any]) -> str:
         offset: int = entry[1]
@@ -131,6 +150,13 @@ class Body:
 
     def text(self, section: str, key: str) -> str | None:
         """Return one item as JSON; None if there is none."""
+        if self._overlay:
+            changed = self._overlay.get(section, {})
+            if key in changed:
+                return changed[key]
+        return self._stored(section, key)
+
+    def _stored(self, section: str, key: str) -> str | None:
         firsts = self._firsts.get(section, [])
         place = bisect_right(firsts, key) - 1
         if place < 0:
@@ -151,14 +177,24 @@ class Body:
             for line in self._block(entry).split("\n")[1:-1]:
                 key, end = _first_value(line)
                 found[key] = line[end + 1 :].removesuffix(",")
-        return found
+        return self._with_changes(section, found, str) if self._overlay else found
 
     def items(self, section: str) -> dict[str, Any]:
         """Return all items of a section except large ones, in key order."""
         found: dict[str, Any] = {}
         for entry in self.sections.get(section, ()):
             found.update(json.loads(self._block(entry)))
-        return found
+        return self._with_changes(section, found, json.loads) if self._overlay else found
+
+    def _with_changes(
+        self, section: str, found: dict[str, Any], decode: Callable[[str], Any]
+    ) -> dict[str, Any]:
+        for key, text in self._overlay.get(section, {}).items():
+            if text is None:
+                found.pop(key, None)
+            else:
+                found[key] = decode(text)
+        return dict(sorted(found.items()))
 
     def differing(self, other: "Body", section: str) -> set[str]:
         """Return the keys of a section's items that differ between two bodies.
@@ -168,14 +204,16 @@ class Body:
         mine, theirs = self.sections.get(section, ()), other.sections.get(section, ())
         shared = {entry[3] for entry in mine} & {entry[3] for entry in theirs}
         here, there = (body._besides(section, shared) for body in (self, other))  # noqa: SLF001 - own class
+        for key in {*self._overlay.get(section, ()), *other._overlay.get(section, ())}:  # noqa: SLF001
+            here[key], there[key] = self.text(section, key), other.text(section, key)
         if section == LARGE_SECTION:
             here |= {key: segment.digest for key, segment in self.large.items()}
             there |= {key: segment.digest for key, segment in other.large.items()}
         return {key for key in here.keys() | there.keys() if here.get(key) != there.get(key)}
 
-    def _besides(self, section: str, digests: set[str]) -> dict[str, str]:
+    def _besides(self, section: str, digests: set[str]) -> dict[str, str | None]:
         """Return the items of other blocks as JSON strings, since in Python 1 == 1.0 == True."""
-        found: dict[str, str] = {}
+        found: dict[str, str | None] = {}
         for entry in self.sections.get(section, ()):
             if entry[3] not in digests:
                 block = json.loads(self._block(entry))
@@ -184,9 +222,9 @@ class Body:
 
     def keys(self, section: str) -> list[str]:
         """Return the sorted keys of a section, large items included."""
-        found = list(self.large if section == LARGE_SECTION else ())
+        found: dict[str, Any] = dict.fromkeys(self.large if section == LARGE_SECTION else ())
         for entry in self.sections.get(section, ()):
             # Parse only the keys: all items at once would take too much memory.
             lines = self._block(entry).split("\n")[1:-1]
-            found += [_first_value(line)[0] for line in lines]
-        return sorted(found)
+            found.update((_first_value(line)[0], None) for line in lines)
+        return sorted(self._with_changes(section, found, str) if self._overlay else found)

@@ -1,7 +1,9 @@
-"""Encode a flag set for a store, a file or Unleash's SDKs. No I/O.
+"""Encode a flag set and its changes for a store, a file or Unleash's SDKs. No I/O.
 
-:mod:`flagstore.codec` decodes it. Equal flag sets have the same *content digest*, regardless of the
-order of items and keys; the digests of bytes are in the body's index.
+:mod:`flagstore.codec` and :mod:`flagstore.deltas` decode them. Equal flag sets have the same
+*content digest*, regardless of the order of items and keys: the sum of the items' hashes modulo
+2^256, so that it can be updated from the items that changed. It reveals damage and mixed sets, not
+a forger, who could write the digest as well. The digests of bytes are in the body's index.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
@@ -9,6 +11,7 @@ order of items and keys; the digests of bytes are in the body's index.
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,13 +19,24 @@ from flagstore.codec import LARGE_SECTION, Json, LargeSegment, dumps, short_dige
 from flagstore.keys import CHUNK_BYTES
 
 if TYPE_CHECKING:
+    from flagstore.keys import SnapshotRecord, SourceState
     from flagstore.snapshot import Snapshot
+
+    Sections = Mapping[str, Mapping[str, Any]]
+    """Section → key → item."""
 
 LARGE_BYTES = 32_768
 """A segment of more JSON bytes is a large one: about 1,000 keys."""
 BLOCK_BYTES = 16_384
 """JSON bytes per block. With 1,000 real flags, 16 KB take 27 % more space than a single block, and
 inflate in 26 µs; 4 KB take 88 % more."""
+DELTAS_BYTES = 2_400
+"""Maximum size of deltas: the source state then stays below 4 KB, which is half a read unit."""
+DELTAS_JSON_BYTES = 32_768
+"""Their maximum size before deflating: readers parse all of it."""
+DAMAGED_DELTAS = (zlib.error, LookupError, TypeError, ValueError)
+"""Raised while decoding damaged deltas, which are then ignored."""
+_MODULUS = 1 << 256
 
 
 class Encoded(NamedTuple):
@@ -121,19 +135,78 @@ def canonical(item: Json) -> str:
     return json.dumps(item, separators=(",", ":"), allow_nan=False, sort_keys=True)
 
 
-def content_digest(sections: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> str:
-    """Return the digest of a flag set's content, regardless of the order of items and keys."""
-    whole = sha256(canonical(dict(meta)).encode())
-    for section in sorted(sections):
-        items = sections[section]
-        for key in sorted(items):
-            whole.update(f"\n{dumps([section, key])}{canonical(items[key])}".encode())
-    return whole.hexdigest()
+def content_digest(
+    sections: "Sections",
+    meta: Mapping[str, Any] | None = None,
+    *,
+    digest: str = "0",
+    replaced: "Sections | None" = None,
+) -> str:
+    """Return the digest of a flag set's content, regardless of the order of items and keys.
+
+    Of the whole set, with *meta*; or of a changed one, from the *digest* before the change, the
+    items that it *replaced* and the items that it added.
+    """
+    whole = int(digest, 16)
+    if meta is not None:
+        sections = {**sections, "": {"": dict(meta)}}
+    for found, sign in ((replaced or {}, -1), (sections, 1)):
+        for section, items in found.items():
+            for key, item in items.items():
+                text = f"{dumps([section, key])}{canonical(item)}"
+                whole += sign * int.from_bytes(sha256(text.encode()).digest(), "big")
+    return f"{whole % _MODULUS:064x}"
 
 
 def item_digest(item: Json) -> str:
     """Return the digest of one item's content, regardless of the order of its keys."""
     return short_digest(canonical(item).encode())
+
+
+def extend_deltas(
+    state: "SourceState",
+    record: "SnapshotRecord",
+    old: "Sections",
+    new: "Sections",
+    changed: Iterable[tuple[str, str]],
+) -> bytes | None:
+    """Return the deltas with those of one more publication, and without the oldest if need be.
+
+    None if its changes are too large, or are not all there is: readers then load the snapshot.
+
+    Args:
+        state: the source state before it, whose set is *old*.
+        record: its snapshot record.
+        old: without large segments.
+        new: with large segments.
+        changed: section and key of each item that was changed, added or removed.
+    """
+    before: dict[str, dict[str, Any]] = {}
+    items: dict[str, dict[str, Any]] = {}
+    removed: dict[str, list[str]] = {}
+    for section, key in changed:
+        if key in old.get(section, {}):
+            before.setdefault(section, {})[key] = old[section][key]
+        if key in new.get(section, {}):
+            items.setdefault(section, {})[key] = new[section][key]
+        else:
+            removed.setdefault(section, []).append(key)
+    if content_digest(items, digest=state.digest, replaced=before) != record.digest:
+        return None  # the rest of the document or a large segment changed
+    base: list[Any] = [state.published, state.nonce]
+    identity = record.token, record.nonce, record.digest, record.published_at, record.revision
+    links: list[list[Any]] = [base, [*identity, items, removed]]
+    with suppress(*DAMAGED_DELTAS):
+        earlier = json.loads(zlib.decompress(state.deltas))
+        if earlier[-1][:2] == base:
+            links = [*earlier, links[-1]]
+    while len(links) > 1:
+        text = dumps(links).encode()
+        data = zlib.compress(text, 9)
+        if len(text) <= DELTAS_JSON_BYTES and len(data) <= DELTAS_BYTES:
+            return data
+        links[:2] = [links[1][:2]]
+    return None
 
 
 def unleash_document(snapshot: "Snapshot") -> str:

@@ -228,6 +228,8 @@ class SourceState(NamedTuple):
     """Nonce of the last completed check: with its token, the condition of the next."""
     nonce: str = ""
     """Nonce of the published set, as in the snapshot record."""
+    deltas: bytes = b""
+    """The last changes of the set, see :mod:`flagstore.deltas`."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "SourceState":

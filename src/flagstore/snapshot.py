@@ -3,7 +3,7 @@
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -83,6 +83,26 @@ class Snapshot:
             self.source, self.snapshot_record, self._body, self._load_segment, self.segments
         )
 
+    def changed(
+        self, items: Mapping[str, Mapping[str, str | None]], **attributes: int | str
+    ) -> "Snapshot":
+        """Return a later flag set: this one with other items, as JSON or None for removed ones.
+
+        *attributes* are those of its snapshot record.
+        """
+        body, record = self._body.changed(items), self.snapshot_record
+        counts = {section: body.count(section) for section in json.loads(record.counts)}
+        values = {**record._asdict(), **attributes, "counts": dumps(counts)}
+        # What identifies and holds the earlier body is no longer of use.
+        values |= {"index_data": b"", "index_digest": "", "body": b"", "chunks": ""}
+        return Snapshot(
+            self.source, SnapshotRecord(**values), body, self._load_segment, self.segments
+        )
+
+    def held(self, section: str, key: str) -> str | None:
+        """Return an item in memory as JSON; None if there is none, or it is a large segment."""
+        return self._body.text(section, key)
+
     def check_provider(self, provider: str, title: str) -> None:
         """Raise ConfigurationError if the flags are those of another provider."""
         found = self.snapshot_record.provider
@@ -101,18 +121,27 @@ class Snapshot:
         """Return the keys of all flags, or of another section such as ``segments``, sorted."""
         return self._body.keys(section)
 
+    def differing(self, other: "Snapshot") -> dict[str, set[str]] | None:
+        """Return section → keys of the items that differ between two flag sets, if any do.
+
+        None if the rest of the document differs, or stand-ins are in use.
+        """
+        mine, theirs = self._body, other._body  # noqa: SLF001 - own class
+        if self.stand_ins or other.stand_ins or mine.meta != theirs.meta:
+            return None
+        sections = {*mine.sections, *theirs.sections}
+        found = {section: mine.differing(theirs, section) for section in sections}
+        return {section: keys for section, keys in found.items() if keys}
+
     def changed_since(self, earlier: "Snapshot") -> list[str] | None:
         """Return the sorted keys of flags that were changed, added or removed since an earlier set.
 
         None if segments or the rest of the document changed: any flag may be affected.
         """
-        mine, theirs = self._body, earlier._body  # noqa: SLF001 - own class
-        others = {*mine.sections, *theirs.sections} - {"flags"}
-        if self.stand_ins or earlier.stand_ins:
+        differing = self.differing(earlier)
+        if differing is None or differing.keys() - {"flags"}:
             return None
-        if mine.meta != theirs.meta or any(mine.differing(theirs, name) for name in others):
-            return None
-        return sorted(mine.differing(theirs, "flags"))
+        return sorted(differing.get("flags", ()))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())

@@ -71,15 +71,15 @@ def check_items(
         # Large segments are not read for this: their existence is enough.
         before = provider.judge(replace(old, load=lambda _segment: {"key": "", "version": 1}))
     damaged = []
-    for name in (*changed.added, *changed.changed):
-        section, key = name.partition("/")[::2]
+    for place in (*changed.added, *changed.changed):
+        section, key = place
         verdict = now(section, key)
         if verdict is Verdict.REFUSED:
             message = f"{provider.title}: its SDKs reject {section} {key[:64]!r}: not a flag set"
             raise MalformedResponseError(message)
-        was_usable = before and name in changed.changed and before(section, key) is Verdict.USABLE
+        was_usable = before and place in changed.changed and before(*place) is Verdict.USABLE
         if verdict is Verdict.DAMAGED and was_usable:
-            damaged.append(name)
+            damaged.append(f"{section}/{key}")
     if damaged:
         raise _refused(f"{_some(damaged)} can no longer be evaluated", "the published set", digest)
 
@@ -95,7 +95,7 @@ def dangling(new: FlagSet, old: FlagSet, changed: Changes, provider: Provider) -
     found: set[str] = set()
     for section, items in new.sections.items():
         for key, item in items.items():
-            if not (changed.removed or f"{section}/{key}" in touched):
+            if not (changed.removed or (section, key) in touched):
                 continue
             missing = {
                 (kind, name)

@@ -169,7 +169,7 @@ def _purge(made: Source, store: Store, condition: Condition, state: SourceState)
     """Delete snapshot, history, chunks and rows, as long as the tombstone exists."""
     source = made.name
     remove_rows(made, store, condition, ["", *json.loads(state.rows_at)])
-    gone = "published nonce digest history rows_version rows_at revision allowed"
+    gone = "published nonce digest deltas history rows_version rows_at revision allowed"
     snapshots = [Delete(keys.snapshot_key(source, n)) for n in range(keys.MAX_REPLICAS)]
     store.commit(source, condition, dict.fromkeys(gone.split()), snapshots)
     namespaces = (

@@ -258,23 +258,23 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Changes of one publication: sorted ``section/key`` names."""
+    """Changes of one publication: sections and keys, sorted."""
 
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
+    added: tuple[tuple[str, str], ...] = ()
+    changed: tuple[tuple[str, str], ...] = ()
+    removed: tuple[tuple[str, str], ...] = ()
     since: FlagSet | None = field(default=None, repr=False, compare=False)
     """The previously published set, if there was one."""
 
     @classmethod
     def between(cls, old: FlagSet | None, new: FlagSet) -> Changes:
         """Compare two flag sets item by item, by content."""
-        after = {f"{section}/{key}" for section in new.sections for key in new.keys(section)}
+        after = {(section, key) for section in new.sections for key in new.keys(section)}
         if old is None:
             return cls(added=tuple(sorted(after)))
-        before = {f"{section}/{key}" for section in old.sections for key in old.keys(section)}
+        before = {(section, key) for section in old.sections for key in old.keys(section)}
         changed = [
-            f"{section}/{key}" for section in new.sections for key in old.differing(section, new)
+            (section, key) for section in new.sections for key in old.differing(section, new)
         ]
         return cls(
             tuple(sorted(after - before)),
@@ -284,8 +284,9 @@ class Changes:
         )
 
     def lists(self) -> dict[str, tuple[str, ...]]:
-        """Return the three lists by name."""
-        return {"added": self.added, "changed": self.changed, "removed": self.removed}
+        """Return the three lists by name, as ``section/key``."""
+        places = {"added": self.added, "changed": self.changed, "removed": self.removed}
+        return {word: tuple(map("/".join, found)) for word, found in places.items()}
 
     def counts(self) -> dict[str, int]:
         """Return the length of each list."""

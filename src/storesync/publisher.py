@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore import keys
 from flagstore.codec import LargeSegment, dumps, read_index
-from flagstore.encode import cut
+from flagstore.encode import cut, extend_deltas
 from flagstore.errors import CorruptSnapshotError
 from flagstore.keys import Publication, SnapshotRecord, SourceState, Version
 from storesync import rows
@@ -161,7 +161,12 @@ class Publisher:
             snapshot = snapshot._replace(chunks=dumps([token, len(body)]))
         if chunks:
             self._put_chunks(snapshot, chunks)
-        sets = check.completed() | {"config_fingerprint": config_fingerprint}
+        sets = check.completed() | {"config_fingerprint": config_fingerprint, "deltas": None}
+        if (old := changed.since) and old.provider == flag_set.provider:
+            places = (*changed.added, *changed.changed, *changed.removed)
+            sets["deltas"] = extend_deltas(
+                check.seen, snapshot, old.sections, flag_set.sections, places
+            )
         if allowed:
             sets["allowed"] = token
         # An earlier configuration may have had more replicas: remove the surplus.
@@ -189,6 +194,7 @@ class Publisher:
             "pinned": pinned_until,
             "etag": None,
             "config_fingerprint": None,
+            "deltas": None,
         }
         self._put_snapshot(attempt.condition(), attempt.seen, snapshot, changed, sets, clear=True)
 

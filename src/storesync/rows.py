@@ -118,10 +118,6 @@ def plan_removal(
     )
 
 
-def _split(*names: str) -> list[tuple[str, str]]:
-    return [(section, key) for section, _, key in (name.partition("/") for name in names)]
-
-
 def _document(source: Source, new: FlagSet, store: Store, token: int, *, whole: bool) -> RowPlan:
     """Plan the document; with *whole*, compare it with the stored one."""
     place = document_key(source.name)
@@ -145,7 +141,7 @@ def _document(source: Source, new: FlagSet, store: Store, token: int, *, whole: 
 
 def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> RowPlan:
     """Plan the rows from the changes, for rows that are known to show the previous set."""
-    touched = _split(*changed.added, *changed.changed)
+    touched = [*changed.added, *changed.changed]
     # Large segments have no rows, except where SDKs read them.
     hidden = [name for name in touched if new.provider != "launchdarkly" and new.is_large(*name)]
     shown = sorted(set(touched) - set(hidden), key=lambda name: (name[0] == "flags", name))
@@ -155,7 +151,7 @@ def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> Row
             Key(row_namespace(source, new.provider, section), key),
             _row_bytes(source, changed.since, section, key),
         )
-        for section, key in (*_split(*changed.removed), *hidden)
+        for section, key in (*changed.removed, *hidden)
         if is_sort_key(key)
     ]
     return _row_plan(rows, gone)
@@ -255,8 +251,8 @@ def plan_split(
         names = [(section, key) for section in SECTIONS for key in new.keys(section)]
         removed = []
     else:
-        names = _split(*changed.added, *changed.changed)
-        removed = [SECTIONS[section] + key for section, key in _split(*changed.removed)]
+        names = [*changed.added, *changed.changed]
+        removed = [SECTIONS[section] + key for section, key in changed.removed]
     # Only digests of stored rows are kept in memory.
     digests = {str(row["key"]): _digest(str(row.get("item", ""))) for row in present}
     made = derived(new)

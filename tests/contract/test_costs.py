@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.units import CountingClient
+from bench.units import CountingClient, size
 from faults.test_store_faults import large
 from simulators.launchdarkly_flags import rich_flags
 from simulators.provider import ModelProvider
@@ -110,19 +110,20 @@ def test_writes_stay_within_the_capacity_of_a_partition(dynamo_rig: DynamoRig, c
 
 
 def test_a_refresh_is_one_small_get_item(dynamo_rig: DynamoRig) -> None:
-    """The source state stays below the 4 KB of one read unit, whatever the history."""
-    dynamo_rig.provider = ModelProvider(flags={"a": 1})
-    for value in range(30):
-        dynamo_rig.provider.change(extra={"n": value})
-        dynamo_rig.sync(step_s=7_200)
-    flags, transport = dynamo_rig.reader()
+    """The source state stays below the 4 KB of half a read unit, whatever history and changes."""
+    rng, dynamo_rig.provider = random.Random(1), ModelProvider(flags={"a": 1})
+    dynamo_rig.sync()
+    flags, transport = dynamo_rig.reader(ttl_s=0)
     flags.snapshot()
-    transport.calls.clear()
-    flags.info()
-    assert transport.calls == ["GetItem"]
+    for value in range(30):
+        dynamo_rig.provider.change(extra={"n": value, "text": rng.randbytes(150).hex()})
+        dynamo_rig.sync(step_s=7_200)
+        transport.calls.clear()
+        assert flags["extra"]["n"] == value
+        assert transport.calls == ["GetItem"]
     transport.close()
     (state,) = dynamo_rig.items("prod:$state")
-    assert sum(len(name) + len(next(iter(value.values()))) for name, value in state.items()) < 1_024
+    assert 2_048 < size(state) <= 4_096
 
 
 def test_five_megabytes_are_published_in_chunks_and_read_in_few_calls(

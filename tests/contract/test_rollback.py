@@ -54,7 +54,10 @@ def test_rollback_and_unpin(rig: AnyRig) -> None:
     until = int((rig.clock.now() + 3_600) * 1000)
     report = roll_back(rig.source(), rig.store(), rig.clock, to=first, pinned_until=until)
     assert report.rows_error == ""
-    assert (report.changes.added, report.changes.changed) == (("flags/f0",), ("segments/large",))
+    assert (report.changes.added, report.changes.changed) == (
+        (("flags", "f0"),),
+        (("segments", "large"),),
+    )
     assert seen(rig) == (150, 5_000)
     assert "f0" in rows(rig)
     assert sync(rig, f1=None) == "pinned"

@@ -92,7 +92,7 @@ def test_references_are_checked_in_linear_time() -> None:
         FlagSet("launchdarkly", {"flags": each, "segments": segments})
         for each in (flags, {**flags, "gone": {}})
     ]
-    changed = Changes(removed=("flags/gone",))
+    changed = Changes(removed=(("flags", "gone"),))
     started = process_time()
     assert not guard.dangling(sets[0], sets[1], changed, providers.get("launchdarkly"))
     assert process_time() - started < 1  # copies of the segments' keys would take 5 s

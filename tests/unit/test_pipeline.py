@@ -71,7 +71,7 @@ def test_first_check_publishes() -> None:
     rig = Rig(numbered(5))
     report = rig.sync()
     assert (report.outcome, report.fetches, report.counts["flags"]) == ("published", 1, 5)
-    assert report.changes.added == tuple(f"flags/{key}" for key in numbered(5))
+    assert report.changes.added == tuple(("flags", key) for key in numbered(5))
     assert rig.writes() == PUBLISHED
     assert rig.in_sync()
     state = rig.state()
@@ -167,7 +167,7 @@ def test_change_repairs_damaged_snapshot_at_once() -> None:
     del rig.records[Key("prod:flags", "b")]
     rig.provider.change(a=2)
     report = rig.sync()
-    assert (report.outcome, report.changes.changed) == ("published", ("flags/a",))
+    assert (report.outcome, report.changes.changed) == ("published", (("flags", "a"),))
     assert rig.in_sync()
 
 
@@ -462,7 +462,7 @@ def test_damaged_snapshot_does_not_admit_an_empty_set(damage: str) -> None:
         rig.sync()
     rig.provider.serve(numbered(99))
     report = rig.sync()
-    assert (report.outcome, report.changes.removed) == ("published", ("flags/f0099",))
+    assert (report.outcome, report.changes.removed) == ("published", (("flags", "f0099"),))
     assert rig.in_sync()
 
 

@@ -65,7 +65,7 @@ def test_rollback_publishes_an_old_version() -> None:
     report = rig.roll_back()
     assert report.outcome == "rolled back"
     assert report.token > rig.tokens[1]
-    assert (report.changes.added, report.changes.changed) == (("flags/b",), ("flags/a",))
+    assert (report.changes.added, report.changes.changed) == ((("flags", "b"),), (("flags", "a"),))
     assert warm["a"] == 1
     assert rig.read() == rig.rows() == {"a": 1, "b": 1}
     state = rig.state()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MARK = Key("prod:$inited", "prod:$inited")
 PLACE = Key("prod:document", "features")
-KNOWN = Changes(changed=("flags/a",))
+KNOWN = Changes(changed=(("flags", "a"),))
 
 
 def launchdarkly(flags: dict[str, int], segments: dict[str, int] | None = None) -> FlagSet:
@@ -109,8 +109,8 @@ def test_changes_are_compared_by_content() -> None:
     """Another order of keys is no change; 1 and True differ; a first set adds everything."""
     old = unleash({"a": {"x": 1, "y": 2}, "b": 1, "c": 1})
     new = unleash({"c": 1, "b": True, "a": {"y": 2, "x": 1}})
-    assert Changes.between(old, new) == Changes(changed=("flags/b",))
-    assert Changes.between(None, unleash(a=1)).added == ("flags/a", "segments/1")
+    assert Changes.between(old, new) == Changes(changed=(("flags", "b"),))
+    assert Changes.between(None, unleash(a=1)).added == (("flags", "a"), ("segments", "1"))
 
 
 FLAGS = st.dictionaries(
@@ -305,7 +305,7 @@ def test_split_items_of_any_shape_have_rows(rig: Rig) -> None:
     names = {f"prod:SPLITIO/split.f{number}" for number in range(len(shapes))}
     names |= {f"prod:SPLITIO/{name}" for name in ("split.a", "flagSet.s", "segment.m")}
     assert rig.keys() == names
-    gone = Changes(removed=("flags/b\ud800",))
+    gone = Changes(removed=(("flags", "b\ud800"),))
     assert rig.follow(split({"a": flags["a"]}), gone, store="redis").writes == ()
 
 

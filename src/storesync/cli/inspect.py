@@ -297,10 +297,10 @@ def diff(
     before = kept_version(name, store, state, old)
     after = operator.fetch(source) if from_provider else kept_version(name, store, state, new)
     changes = Changes.between(before, after)
-    both = {}
-    for each in changes.changed:
-        section, _, key = each.partition("/")
-        both[each] = {"before": before.item(section, key), "after": after.item(section, key)}
+    both = {
+        "/".join(place): {"before": before.item(*place), "after": after.item(*place)}
+        for place in changes.changed
+    }
     data = {
         "source": name,
         "from": old,
@@ -317,8 +317,9 @@ def change_lines(
     changes: Changes, both: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Iterator[str]:
     """Yield a line per item (``+`` added, ``-`` removed, ``~`` changed), with *both* versions."""
-    for sign, names in (("+", changes.added), ("-", changes.removed), ("~", changes.changed)):
-        for name in names:
+    lists = changes.lists()
+    for sign, word in (("+", "added"), ("-", "removed"), ("~", "changed")):
+        for name in lists[word]:
             yield f"{sign} {name}"
             for side, item in (both or {}).get(name, {}).items():
                 yield f"    {side}: {json.dumps(item, ensure_ascii=False)}"
