@@ -9,6 +9,7 @@ from bench import cost, world
 from bench.cost import Units
 from bench.results import Part
 from bench.units import READ_BYTES, WRITE_BYTES, CountingClient, size
+from flagstore.keys import chunks_namespaces
 from local.stand_in import StandIn
 
 if TYPE_CHECKING:
@@ -62,17 +63,18 @@ def measured(aws: StandIn, count: int) -> Units:
         world.sync(aws, table, server, "launchdarkly", client=verify, verify=True)
     (snapshot_record,) = _items(table, "prod:$snapshot")
     token = f"{int(snapshot_record['token']['N']):012d}/"
-    chunks = sum(map(size, _items(table, "prod:$body", token=token)))
+    namespaces = chunks_namespaces("prod")
+    chunks = [size(item) for name in namespaces for item in _items(table, name, token=token)]
     kept = _stored(_items(table, "prod:$snapshot") + _items(table, "prod:$history"))
     return Units(
         change_writes=change.write_units,
         change_reads=change.read_units,
-        cold_reads=ceil(size(snapshot_record) / READ_BYTES) / 2 + ceil(chunks / READ_BYTES),
+        cold_reads=sum(ceil(read / READ_BYTES) / 2 for read in (size(snapshot_record), *chunks)),
         snapshot_writes=2 * ceil(size(snapshot_record) / WRITE_BYTES),
         verify_writes=verify.write_units,
         verify_reads=verify.read_units,
         rows_bytes=_stored(_all(table)) - kept,
-        snapshot_bytes=size(snapshot_record) + chunks + STORED_BYTES,
+        snapshot_bytes=size(snapshot_record) + sum(chunks) + STORED_BYTES,
     )
 
 

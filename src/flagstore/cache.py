@@ -26,6 +26,7 @@ from flagstore.keys import (
     SnapshotRecord,
     SourceState,
     check_source,
+    chunk_key,
     snapshot_key,
     state_key,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from flagstore.codec import LargeSegment
+    from flagstore.keys import Key
     from flagstore.stores import ReaderStore
 
     Result = TypeVar("Result")
@@ -372,11 +374,13 @@ class SnapshotCache:
             raise NotPublishedError(
                 f"the snapshot record of {self.source!r} is behind its source state"
             )
-        prefix, _ = record.stored_chunks()
+        prefix, number = record.stored_chunks()
         if prefix != self._begun_body:  # chunks of an earlier body are useless now
             self._begun.pop(self._begun_body, None)
             self._begun_body = prefix
-        data = self._chunks(prefix, deadline) if prefix else record.body
+        data = record.body
+        if prefix:
+            data = self._chunks(prefix, number, deadline, consistent=consistent)
         body = Body(record.index_data, record.index_digest, data)
         known = {} if self.current is None else self.current.segments
         digests = {segment.data_digest for segment in body.large.values()}
@@ -400,13 +404,30 @@ class SnapshotCache:
             "SyncFunction has run (its log has the reason if not)"
         )
 
-    def _chunks(self, prefix: str, deadline: float) -> bytes:
-        """Return the joined chunks; those read before a failure are kept for the next attempt."""
+    def _chunks(
+        self, prefix: str, number: int, deadline: float, *, consistent: bool = False
+    ) -> bytes:
+        """Return the joined chunks; those read before a failure are kept for the next attempt.
+
+        A chunk has a key of its own and never changes, so an eventually consistent read, for half
+        the units, returns the chunk or nothing; then a consistent one decides.
+        """
         chunks = self._begun.setdefault(prefix, [])
-        store = self._open()
-        for chunk in store.chunks(self.source, prefix, deadline=deadline, start=len(chunks)):
+        while len(chunks) < number:
+            key = chunk_key(self.source, prefix, len(chunks))
+            chunk = self._chunk(key, deadline, consistent=consistent)
+            if chunk is None and not consistent:
+                chunk = self._chunk(key, deadline, consistent=True)
+            if chunk is None:
+                raise CorruptSnapshotError(f"chunk {len(chunks)} of {number} is missing: {prefix}")
             chunks.append(chunk)
         return b"".join(self._begun.pop(prefix))
+
+    def _chunk(self, key: Key, deadline: float, *, consistent: bool) -> bytes | None:
+        record = self._open().read(key, consistent=consistent, deadline=deadline) or {}
+        body = record.get("body")
+        # Expiring a chunk that has been deleted leaves a record without a body.
+        return body if isinstance(body, bytes) else None
 
     def _replica(self) -> int:
         if self._replicas is None:
@@ -474,7 +495,7 @@ class SnapshotCache:
         current, digest = self.current, segment.data_digest
         if current is not None and digest in current.segments:  # another thread has read it
             return current.segments[digest]
-        data = self._chunks(segment.prefix(), deadline)
+        data = self._chunks(segment.prefix(), segment.chunks, deadline)
         decode_segment(segment, data)  # raises if it is damaged
         if current is not None and segment in current.large.values():
             current.segments[digest] = data

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flagstore.codec import LARGE_SECTION, Json, LargeSegment, dumps, short_digest, whole_digest
@@ -47,8 +48,8 @@ class Encoded(NamedTuple):
     blocks: bytes
     digest: str
     counts: str
-    large_segments: Mapping[str, bytes]
-    """The ones to write: digest of the bytes → deflated JSON."""
+    large_segments: Mapping[str, list[bytes]]
+    """The ones to write: digest of the bytes → chunks of the deflated JSON."""
 
 
 def encode(
@@ -58,6 +59,7 @@ def encode(
     token: int = 0,
     known: Mapping[str, LargeSegment] | None = None,
     digest: str = "",
+    replicas: int = 1,
 ) -> Encoded:
     """Encode a flag set.
 
@@ -67,13 +69,14 @@ def encode(
         token: fencing token of the publication.
         known: large segments of the published set; unchanged ones are reused.
         digest: the content digest, if already known.
+        replicas: as for :func:`cut`.
     """
     large = {
         key: item
         for key, item in sections.get(LARGE_SECTION, {}).items()
         if len(dumps(item)) > LARGE_BYTES
     }
-    large_segments, written = _segments(large, token, known or {}) if large else ({}, {})
+    large_segments, written = _segments(large, token, known or {}, replicas)
     table: dict[str, list[list[Any]]] = {}
     body = bytearray()
     for section in sorted(sections):
@@ -109,25 +112,31 @@ def _blocks(items: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _segments(
-    large: Mapping[str, Any], token: int, known: Mapping[str, LargeSegment]
-) -> tuple[dict[str, LargeSegment], dict[str, bytes]]:
+    large: Mapping[str, Any], token: int, known: Mapping[str, LargeSegment], replicas: int
+) -> tuple[dict[str, LargeSegment], dict[str, list[bytes]]]:
     large_segments: dict[str, LargeSegment] = {}
-    written: dict[str, bytes] = {}
+    written: dict[str, list[bytes]] = {}
     for key in sorted(large):
-        digest = item_digest(large[key])
-        if key in known and known[key].digest == digest:
-            large_segments[key] = known[key]
+        digest, before = item_digest(large[key]), known.get(key)
+        if before and before.digest == digest and before.chunks % replicas == 0:
+            large_segments[key] = before
             continue
         data = zlib.compress(dumps(large[key]).encode("ascii"), 6)
         data_digest = short_digest(data)
-        large_segments[key] = LargeSegment(digest, data_digest, token, len(cut(data)))
-        written[data_digest] = data
+        written[data_digest] = cut(data, replicas)
+        large_segments[key] = LargeSegment(digest, data_digest, token, len(written[data_digest]))
     return large_segments, written
 
 
-def cut(data: bytes) -> list[bytes]:
-    """Split a body or large segment into chunks that fit one record each."""
-    return [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
+def cut(data: bytes, replicas: int) -> list[bytes]:
+    """Split a body or large segment into chunks of one size that fit one record each.
+
+    The more replicas, the smaller the chunks: each is in a partition of its own, which then serves
+    as many more readers.
+    """
+    number = replicas * max(1, ceil(len(data) / CHUNK_BYTES))
+    size = max(1, ceil(len(data) / number))
+    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 def canonical(item: Json) -> str:

@@ -23,7 +23,7 @@ layers, so a writer publishes every layout that it supports, and a reader reads 
 INLINE_BYTES = 300_000
 """A body of up to this size is in the snapshot record, so that a cold reader needs one read."""
 CHUNK_BYTES = 350_000
-"""Size of one chunk of a larger body, below :data:`ROW_BYTES`."""
+"""Maximum size of a chunk of a larger body, below :data:`ROW_BYTES`."""
 ROW_BYTES = 409_600
 """DynamoDB's limit for one item, attribute names included."""
 SORT_KEY_BYTES = 1_024
@@ -35,6 +35,9 @@ NATIVE_SECTIONS = ("features", "segments", NATIVE_MARKER)
 
 MAX_REPLICAS = 5
 """Maximum number of replicas of the snapshot record: all are written in one transaction."""
+CHUNK_NAMESPACES = 32
+"""Number of namespaces, and so of partitions, that chunks are spread over: enough for 2 MB and five
+replicas. Readers of one namespace would share the capacity of one partition."""
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
@@ -72,8 +75,7 @@ def state_key(source: str) -> Key:
 
 def snapshot_key(source: str, replica: int = 0, layout: int = LAYOUT) -> Key:
     """Return the key of the snapshot record; each replica has its own namespace and partition."""
-    suffix = f"~{replica}" if replica else ""
-    return Key(f"{source}:$snapshot{suffix}", str(layout))
+    return Key(_numbered(f"{source}:$snapshot", replica), str(layout))
 
 
 def history_key(source: str, token: int) -> Key:
@@ -139,9 +141,9 @@ def pending_key(source: str, token: int, digest: str) -> Key:
     return Key(pending_namespace(source), chunks_prefix(token, digest))
 
 
-def chunks_namespace(source: str) -> str:
-    """Return the namespace of chunks."""
-    return f"{source}:$body"
+def chunks_namespaces(source: str) -> tuple[str, ...]:
+    """Return the namespaces that chunks are spread over."""
+    return tuple(_numbered(f"{source}:$body", number) for number in range(CHUNK_NAMESPACES))
 
 
 def chunks_prefix(token: int, digest: str) -> str:
@@ -155,7 +157,11 @@ def chunks_prefix(token: int, digest: str) -> str:
 
 def chunk_key(source: str, prefix: str, number: int) -> Key:
     """Return the key of one chunk, counted from 0."""
-    return Key(chunks_namespace(source), f"{prefix}{number:03d}")
+    return Key(_numbered(f"{source}:$body", number % CHUNK_NAMESPACES), f"{prefix}{number:03d}")
+
+
+def _numbered(namespace: str, number: int) -> str:
+    return f"{namespace}~{number}" if number else namespace
 
 
 def usage_namespace(source: str) -> str:

@@ -175,7 +175,7 @@ def _purge(made: Source, store: Store, condition: Condition, state: SourceState)
     namespaces = (
         keys.document_key(source).namespace,
         keys.history_key(source, 0).namespace,
-        keys.chunks_namespace(source),
+        *keys.chunks_namespaces(source),
         keys.pending_namespace(source),
         keys.usage_namespace(source),
     )

@@ -246,7 +246,12 @@ class Sync:
         # Nothing is carried over from a damaged set.
         large_segments = old.large if old and not current.damaged else {}
         encoded = encode(
-            new.sections, new.meta, token=check.token, known=large_segments, digest=digest
+            new.sections,
+            new.meta,
+            token=check.token,
+            known=large_segments,
+            digest=digest,
+            replicas=self._publisher.replicas,
         )
         allowed = digest == self._allow_shrink
         in_chunks = self._publisher.publish(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flagstore.codec import Body, LargeSegment, decode_segment
 from flagstore.errors import CorruptSnapshotError
-from flagstore.keys import SnapshotRecord, chunks_namespace, history_key, snapshot_key
+from flagstore.keys import SnapshotRecord, chunk_key, history_key, snapshot_key
 from storesync.errors import CorruptStoreError
 from storesync.model import FlagSet
 
@@ -153,6 +153,12 @@ class PublishedReader:
             raise CorruptStoreError(str(error)) from error
 
     def _chunks(self, prefix: str, number: int) -> bytes:
-        chunks = list(self.store.scan(chunks_namespace(self.source), prefix))
-        # A chunk that expired after it was removed leaves a record without a body.
-        return b"".join(bytes(chunk.get("body", b"")) for chunk in chunks[:number])  # type: ignore[arg-type] # bytes
+        chunks: list[Any] = []
+        for place in range(number):
+            record = self.store.read(chunk_key(self.source, prefix, place)) or {}
+            # A chunk that expired after it was removed leaves a record without a body.
+            if "body" not in record:
+                message = f"chunk {place} of {number} is missing: {prefix}"
+                raise CorruptSnapshotError(message)
+            chunks.append(record["body"])
+        return b"".join(chunks)

@@ -108,7 +108,7 @@ class Publisher:
     store: Store
     clock: Clock
     replicas: int = field(default=1, kw_only=True)
-    """Number of copies of the snapshot record."""
+    """Number of copies of the snapshot record; for chunks, see :func:`flagstore.encode.cut`."""
 
     # -- completing a check ---------------------------------------------------------------------
 
@@ -153,11 +153,11 @@ class Publisher:
             revision=check.revision,
             nonce=check.seen.issued_nonce,
         )
-        chunks = {digest: cut(data) for digest, data in encoded.large_segments.items()}
+        chunks = dict(encoded.large_segments)
         if len(encoded.index_data) + len(encoded.blocks) <= keys.INLINE_BYTES:
             snapshot = snapshot._replace(body=encoded.blocks)
         else:
-            body = chunks[snapshot.index_digest] = cut(encoded.blocks)
+            body = chunks[snapshot.index_digest] = cut(encoded.blocks, self.replicas)
             snapshot = snapshot._replace(chunks=dumps([token, len(body)]))
         if chunks:
             self._put_chunks(snapshot, chunks)

@@ -391,19 +391,6 @@ def test_invalid_url_is_not_quoted(url: str) -> None:
 # -- the reader -----------------------------------------------------------------------------------
 
 
-def test_reader_reads_chunks_in_order(redis_server: Server) -> None:
-    """Those of one prefix, several per round trip, and no others."""
-    bodies = [bytes([number]) * 1_000 for number in range(20)]
-    with opened(redis_server) as store:
-        store.put_all([record(*chunk_key("prod", "1/a/", n), body=b) for n, b in enumerate(bodies)])
-        store.put_all([record(*chunk_key("prod", "1/b/", 0), body=b"other")])
-        store.put_all([record(*chunk_key("prod", "11/a/", 20), body=b"another")])
-    with reading(redis_server) as reader:
-        assert list(reader.chunks("prod", "1/a/", deadline=soon())) == bodies
-        assert list(reader.chunks("prod", "1/a/", start=5, deadline=soon())) == bodies[5:]
-        assert list(reader.chunks("prod", "2/a/", deadline=soon())) == []
-
-
 def test_database_number(redis_server: Server) -> None:
     """The number at the end of the URL, for writer and reader."""
     url = f"{redis_server.url()}/3"

@@ -25,6 +25,7 @@ def large(members: int, version: int) -> dict[str, Any]:
 def rig(any_rig: AnyRig, monkeypatch: pytest.MonkeyPatch) -> AnyRig:
     """Give a source of LaunchDarkly's that was published, in chunks."""
     monkeypatch.setattr(keys, "INLINE_BYTES", 0)
+    monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 500)
     any_rig.provider = ModelProvider(dict(BIG), large(5_000, 1), name="launchdarkly")
     assert any_rig.sync().rows_error == ""
     return any_rig
@@ -76,7 +77,7 @@ def test_remove_and_restore(rig: AnyRig, purge: bool) -> None:
             *keys.row_namespaces("prod"),
             keys.snapshot_key("prod").namespace,
             keys.history_key("prod", 0).namespace,
-            keys.chunks_namespace("prod"),
+            *keys.chunks_namespaces("prod"),
             keys.pending_namespace("prod"),
         )
         assert [record for name in names for record in rig.store().scan(name)] == []

@@ -90,7 +90,8 @@ def orphans(rig: AnyRig) -> list[str]:
     kept = {version.token for version in store.state("prod").versions()}
     return [
         str(chunk["key"])
-        for chunk in store.scan(keys.chunks_namespace("prod"))
+        for namespace in keys.chunks_namespaces("prod")
+        for chunk in store.scan(namespace)
         if "expires_at" not in chunk and int(str(chunk["key"]).partition("/")[0]) not in kept
     ]
 

@@ -116,7 +116,7 @@ def unleash() -> dict[str, Any]:
     results["changed again"] = [client.is_enabled("a", ada), sorted(client.feature_definitions())]
     rig.store.error = reader_rig.DOWN
     results["stale"] = client.is_enabled("a", ada)
-    results["parts"] = len([call for call in rig.store.calls if "chunks" in call])
+    results["parts"] = len([call for call in rig.store.calls if "chunk" in call])
     cache = SnapshotCache(rig.client)
     document = cache.get(FEATURES_URL)
     cache.set(FEATURES_URL, "{}")

@@ -51,17 +51,13 @@ def snapshot_client() -> Any:
     from flagstore.stores.dynamodb import open_reader
 
     reader = open_reader()
-    read, chunks = reader.read, reader.chunks
+    read = reader.read
 
     def counted_read(key: Any, **options: Any) -> Any:
         CALLS.append(f"read {key.namespace}")
         return read(key, **options)
 
-    def counted_chunks(*arguments: Any, **options: Any) -> Any:
-        CALLS.append("chunks")
-        return chunks(*arguments, **options)
-
-    reader.read, reader.chunks = counted_read, counted_chunks
+    reader.read = counted_read
     return Client(TASK["snapshot"], store=reader)
 
 

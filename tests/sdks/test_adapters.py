@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rigs import DynamoRig
 
 HERE = Path(__file__).parent
-CALLS = sorted([f"read {SOURCE}:$snapshot", "chunks"])
+CALLS = [f"read {SOURCE}:$body", f"read {SOURCE}:$snapshot"]
 DOWN = "StoreUnavailableError: the store is down"
 
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore import Client
 from flagstore.keys import Publication
-from simulators.reader_store import chunks_of
 from simulators.schedules import QUIET, SOURCE, Nonce, World, core, snapshot_of, state_of, stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from flagstore.keys import Key, Record, SourceState
 
@@ -34,17 +33,6 @@ class WatchedReader:
         record = (self._world.replica if lags else self._world.records).get(key)
         self._world.note_record(record)
         return dict(record) if record else None
-
-    def chunks(
-        self, source: str, prefix: str, *, deadline: float, start: int = 0
-    ) -> Iterator[bytes]:
-        """Yield the chunks of a body; reading them is consistent, and one step."""
-        del deadline
-        self._world.stop("chunks")
-        found = chunks_of(self._world.records, prefix, source)[start:]
-        bodies = [self._world.records[key].get("body", b"") for key in found]
-        self._world.note("chunks", *zip(found, bodies, strict=True))
-        yield from map(bytes, bodies)  # type: ignore[arg-type]
 
     def prepare(self) -> None:
         """Need nothing."""

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore.encode import encode
 from flagstore.errors import StoreUnavailableError
-from flagstore.keys import Key, SnapshotRecord, chunks_namespace, snapshot_key
+from flagstore.keys import Key, SnapshotRecord, chunks_namespaces, snapshot_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from flagstore.keys import Record
     from simulators.clock import FakeClock
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 def chunks_of(records: Mapping[Key, Record], start: int | str, source: str = "prod") -> list[Key]:
     """Return the keys of the chunks that one token wrote, or that start with a text, in order."""
     prefix = start if isinstance(start, str) else f"{start:012d}/"
-    namespace = chunks_namespace(source)
-    return sorted(
-        key for key in records if key.namespace == namespace and key.key.startswith(prefix)
-    )
+    places = chunks_namespaces(source)
+    found = [key for key in records if key.namespace in places and key.key.startswith(prefix)]
+    return sorted(found, key=lambda key: key.key)
 
 
 def published_record(flags: dict[str, Any], provider: str = "model") -> Record:
@@ -35,9 +34,9 @@ def published_record(flags: dict[str, Any], provider: str = "model") -> Record:
 class RecordsReader:
     """Implements the reader's store on a dict of records.
 
-    Every call is noted in :attr:`calls` before it returns or fails, as ``read <namespace>``,
-    ``read! <namespace>`` where it is consistent, or ``chunks <token>``, and ``chunks <token>/1``
-    for those from the second on, of a body or of a large segment.
+    Every call is noted in :attr:`calls` before it returns or fails, as ``read <namespace>``, or
+    ``chunk <token>/<number>`` of a body or of a large segment; ``read!`` and ``chunk!`` where it is
+    consistent.
     """
 
     def __init__(self, records: Mapping[Key, Record], clock: FakeClock | None = None) -> None:
@@ -46,8 +45,6 @@ class RecordsReader:
         self.error: Exception | None = None
         self.latency_s = 0.0
         """How long a response takes, by the clock; past the deadline there is none."""
-        self.page = 8
-        """How many chunks come with one call."""
         self.receiving = False
         """Whether data is still arriving when time runs out."""
         self.stale: Mapping[Key, Record] = {}
@@ -57,22 +54,15 @@ class RecordsReader:
         self._clock = clock
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
-        self._response(f"read{'!' * consistent} {key.namespace}", deadline)
+        what, name = "read", key.namespace
+        if "$body" in key.namespace:
+            token, _, number = key.key.split("/")
+            what, name = "chunk", f"{int(token)}/{int(number)}"
+        self._response(f"{what}{'!' * consistent} {name}", deadline)
         record = self.records.get(key)
         if not consistent:
             record = self.stale.get(key, record)
         return dict(record) if record else None
-
-    def chunks(
-        self, source: str, prefix: str, *, deadline: float, start: int = 0
-    ) -> Iterator[bytes]:
-        """Yield the chunks of one body or large segment, in order, a page per call."""
-        found = chunks_of(self.records, prefix, source)
-        call = f"chunks {int(prefix.partition('/')[0])}"
-        for first in range(start, max(len(found), start + 1), self.page):
-            self._response(f"{call}/{first}" if first else call, deadline)
-            for key in found[first : first + self.page]:
-                yield bytes(self.records[key].get("body", b""))  # type: ignore[arg-type]
 
     def prepare(self) -> None:
         self.calls.append("prepare")

@@ -271,7 +271,7 @@ def stored(records: Mapping[Key, Record]) -> tuple[Any, ...]:
     chunks = sorted(
         (key.namespace, Token(key.key[:12]), key.key[12:], "expires_at" in record)
         for key, record in records.items()
-        if key.namespace.endswith(("$body", "$pending_records"))
+        if "$body" in key.namespace or key.namespace.endswith("$pending_records")
     )
     items = frozenset(
         (key, record.get("item"), record.get("expires_at"))

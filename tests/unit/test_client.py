@@ -51,7 +51,7 @@ def loaded(flags: dict[str, Any]) -> Rig:
 
 
 def test_number_of_reads() -> None:
-    """One when cold, one small one per TTL, two for a newer set, three if it is in chunks."""
+    """One when cold, one small one per TTL, two for a newer set, and one per chunk."""
     rig = Rig({"a": 1, "b": 2})
     assert rig.client["a"] == 1
     assert rig.calls() == [HEAD]
@@ -71,7 +71,7 @@ def test_number_of_reads() -> None:
     token = rig.publish(LARGE)
     rig.advance(EXPIRED_S)
     assert rig.client["flag-1"] == LARGE["flag-1"]
-    assert rig.calls() == [STATE, HEAD, f"chunks {token}"]
+    assert rig.calls() == [STATE, HEAD, f"chunk {token}/0", f"chunk {token}/1"]
 
 
 @pytest.mark.parametrize("clock", ["wall", "mono"])
@@ -229,7 +229,7 @@ def test_refresh_budget_grows_while_data_arrives() -> None:
 def test_chunks_read_in_time_are_kept_for_the_next_attempt() -> None:
     """A large body loads even if the budget never grows; those of an earlier body are dropped."""
     rig = loaded({"flag-1": 1})
-    rig.store.page, rig.store.latency_s = 1, 0.08
+    rig.store.latency_s = 0.08
     for seed in (2, 3, 1):
         token = rig.publish(large(seed))
         rig.advance(61)
@@ -238,8 +238,8 @@ def test_chunks_read_in_time_are_kept_for_the_next_attempt() -> None:
         assert [len(chunks) for chunks in rig.client._cache._begun.values()] == [1]
     rig.advance(61)
     assert rig.client["flag-1"] == LARGE["flag-1"]
-    first = [STATE, HEAD, f"chunks {token}", f"chunks {token}/1"]
-    assert rig.calls() == [*first, STATE, HEAD, f"chunks {token}/1"]
+    first = [STATE, HEAD, f"chunk {token}/0", f"chunk {token}/1"]
+    assert rig.calls() == [*first, STATE, HEAD, f"chunk {token}/1"]
 
 
 # -- the first load -----------------------------------------------------------------------------
@@ -344,8 +344,20 @@ def test_missing_chunk_is_read_again_consistently() -> None:
     new = rig.publish(large(3))
     del rig.records[chunks_of(rig.records, old)[1]]
     rig.store.stale = stale
-    assert rig.client.info().token == new
-    assert rig.calls()[:4] == [HEAD, f"chunks {old}", HEAD_AGAIN, f"chunks {new}"]
+    assert rig.client.snapshot().snapshot_record.token == new
+    old_chunks = [f"chunk {old}/0", f"chunk {old}/1", f"chunk! {old}/1"]
+    assert rig.calls() == [HEAD, *old_chunks, HEAD_AGAIN, f"chunk! {new}/0", f"chunk! {new}/1"]
+
+
+def test_chunk_that_a_replica_lacks_is_read_consistently() -> None:
+    """A chunk never changes, so an eventually consistent read has it or nothing."""
+    rig = Rig(LARGE)
+    second = chunks_of(rig.records, "")[1]
+    rig.store.stale = {second: {**second._asdict(), "expires_at": 1}}
+    assert rig.client["flag-1"] == LARGE["flag-1"]
+    token = rig.client.snapshot().snapshot_record.token
+    read = [f"chunk {token}/0", f"chunk {token}/1", f"chunk! {token}/1"]
+    assert rig.calls() == [HEAD, *read]
 
 
 def test_missing_chunk_keeps_last_known_good_set() -> None:

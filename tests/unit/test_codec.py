@@ -6,14 +6,16 @@ import json
 import math
 import random
 import zlib
+from math import ceil
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flagstore import keys
 from flagstore.codec import KEPT_BLOCKS, Body
-from flagstore.encode import BLOCK_BYTES, Encoded, canonical, content_digest, encode
+from flagstore.encode import BLOCK_BYTES, Encoded, canonical, content_digest, cut, encode
 from flagstore.errors import CorruptSnapshotError
 
 
@@ -155,6 +157,18 @@ def test_encoding_is_deterministic() -> None:
     flags = many(10)
     assert encode({"flags": flags}, {}) == encode({"flags": dict(reversed(flags.items()))}, {})
     assert zlib.decompress(encode({"flags": flags}, {}).blocks).startswith(b'{\n"flag-0000":')
+
+
+@pytest.mark.parametrize("replicas", range(1, keys.MAX_REPLICAS + 1))
+@pytest.mark.parametrize("size", [0, 1, 7_000, 350_000, 350_001, 600_000, 2_000_000])
+def test_each_replica_makes_chunks_smaller(size: int, replicas: int) -> None:
+    """A partition holds one chunk, so with n replicas it serves n times as many readers."""
+    data = random.Random(1).randbytes(size)
+    chunks = cut(data, replicas)
+    assert b"".join(chunks) == data
+    places = {keys.chunk_key("prod", "", number).namespace for number in range(len(chunks))}
+    assert len(places) == len(chunks)
+    assert max(map(len, chunks), default=0) <= ceil(min(size, keys.CHUNK_BYTES) / replicas)
 
 
 def test_inflated_blocks_are_bounded() -> None:

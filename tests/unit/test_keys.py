@@ -36,7 +36,7 @@ TOKENS = st.integers(1, 10**12 - 1)
 
 @given(TOKENS, TOKENS, st.integers(0, 999), st.integers(0, 999))
 def test_keys_sort_as_numbers(one: int, other: int, first: int, second: int) -> None:
-    """So a Query returns chunks in order, and the prefix of token 1 does not select token 10."""
+    """So a Query returns them in order, and the prefix of token 1 does not select token 10."""
     for key_of in (keys.history_key, lambda source, token: keys.pending_key(source, token, DIGEST)):
         assert (key_of("prod", one).key < key_of("prod", other).key) == (one < other)
     ours, theirs = (keys.chunks_prefix(token, DIGEST) for token in (one, other))
@@ -55,7 +55,9 @@ def test_keys_of_the_documented_layout() -> None:
     prefix = keys.chunks_prefix(1_795_000_001, DIGEST)
     assert prefix == "001795000001/0123456789abcdef/"
     assert keys.pending_key("prod", 1_795_000_001, DIGEST) == ("prod:$pending_records", prefix)
-    assert keys.chunk_key("prod", prefix, 7) == ("prod:$body", f"{prefix}007")
+    assert keys.chunk_key("prod", prefix, 0) == ("prod:$body", f"{prefix}000")
+    assert keys.chunk_key("prod", prefix, 7) == ("prod:$body~7", f"{prefix}007")
+    assert keys.chunk_key("prod", prefix, 33) == ("prod:$body~1", f"{prefix}033")
     assert keys.row_namespace("prod", "launchdarkly", "flags") == "prod:features"
     assert keys.row_namespace("prod", "launchdarkly", "segments") == "prod:segments"
     assert keys.row_marker("prod") == Key("prod:$inited", "prod:$inited")

@@ -16,8 +16,7 @@ from flagstore import clients
 from flagstore.cache import COOL_DOWN_S, REFRESH_S
 from flagstore.clients import Client
 from flagstore.errors import CorruptSnapshotError, NotLoadedError, StoreUnavailableError
-from flagstore.keys import chunks_namespace
-from simulators.reader_store import RecordsReader
+from simulators.reader_store import RecordsReader, chunks_of
 from storesync import providers
 from storesync.errors import RefusedSetError
 from unit import pipeline_rig
@@ -59,8 +58,7 @@ class Rig(pipeline_rig.Rig):
 
     def chunks(self) -> dict[Key, bool]:
         """Return the keys of all chunks, in order, and whether they expire."""
-        found = sorted(key for key in self.records if key.namespace == chunks_namespace("prod"))
-        return {key: "expires_at" in self.records[key] for key in found}
+        return {key: "expires_at" in self.records[key] for key in chunks_of(self.records, "")}
 
     def lose_chunks(self) -> None:
         for key in self.chunks():
@@ -106,7 +104,19 @@ def test_unchanged_large_segment_is_neither_written_nor_read_again() -> None:
     store.calls.clear()
     assert flags["a"] == 2
     assert flags.snapshot().item("segments", "big") == members(3_000)
-    assert not [call for call in store.calls if call.startswith("chunks")]
+    assert not [call for call in store.calls if call.startswith("chunk")]
+
+
+def test_large_segment_is_spread_over_as_many_partitions_as_replicas() -> None:
+    """Written again when their number changes, and only then."""
+    rig = Rig(big=members(3_000))
+    for replicas, written in ((1, False), (5, True), (5, False), (1, False), (2, True)):
+        before = rig.chunks()
+        rig.provider.flags = {"a": rig.provider.flags["a"] + 1}
+        assert rig.check(replicas=replicas).outcome == "published"
+        new = rig.chunks().keys() - before.keys()
+        assert len({key.namespace for key in new}) == (replicas if written else 0)
+        assert rig.segment() == members(3_000)
 
 
 def test_old_large_segment_expires_with_its_history() -> None:
@@ -219,7 +229,7 @@ def test_large_segments_are_read_during_init(monkeypatch: pytest.MonkeyPatch, fa
     store = RecordsReader(rig.records)
 
     def fail(call: str) -> None:
-        if fails and call.startswith("chunks"):
+        if fails and call.startswith("chunk"):
             message = "reset"
             raise StoreUnavailableError(message)
 
@@ -283,7 +293,7 @@ def test_large_segment_costs_the_refresh_budget() -> None:
     """Chunks read in time are kept, so that it eventually loads."""
     rig = Rig(big=members(60_000))
     snapshot = rig.flags.snapshot()
-    rig.reads.page, rig.reads.latency_s = 1, 0.15
+    rig.reads.latency_s = 0.15
     for _ in range(20):
         before = rig.clock.monotonic()
         try:

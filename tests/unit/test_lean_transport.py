@@ -18,7 +18,7 @@ from botocore.endpoint_provider import EndpointProvider
 
 from flagstore.clients import Client
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.keys import Key, chunk_key
+from flagstore.keys import Key
 from flagstore.stores.aws import BotoTransport
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of, open_reader
 from simulators.clock import FakeClock
@@ -43,7 +43,6 @@ ENVIRON = {
 ITEM = {"Item": {"namespace": {"S": "n"}, "key": {"S": "k"}, "token": {"N": "7"}}}
 KEY = Key("n", "k")
 RECORD = {"namespace": "n", "key": "k", "token": 7}
-PREFIX = "000000000007/0123456789abcdef/"
 
 
 def response(status: int, document: Any) -> bytes:
@@ -120,31 +119,6 @@ def test_values_keep_their_types(
     assert read(one) is None
     key = {"namespace": {"S": "n"}, "key": {"S": "k"}}
     assert payloads(table) == [{"TableName": "flags", "Key": key, "ConsistentRead": False}] * 2
-
-
-@pytest.mark.parametrize("start", [0, 3])
-def test_chunks_are_queried_page_by_page(
-    table: ScriptedServer, reader: DynamoDBReader, start: int
-) -> None:
-    """In order, from the one after those read before; the stub of an expired chunk is empty."""
-    stub = {"namespace": {"S": "n"}, "key": {"S": "k"}, "expires_at": {"N": "1"}}
-    last = _typed_key(chunk_key("prod", PREFIX, start))
-    table.due = [
-        response(200, {"Items": [{"body": {"B": "YQ=="}}], "LastEvaluatedKey": last}),
-        response(200, {"Items": [{"body": {"B": "Yg=="}}, stub]}),
-    ]
-    chunks = reader.chunks("prod", PREFIX, deadline=soon(), start=start)
-    assert list(chunks) == [b"a", b"b", b""]
-    first, second = payloads(table)
-    assert first["ConsistentRead"] is True
-    assert first["ExpressionAttributeValues"] == {":n": {"S": "prod:$body"}, ":p": {"S": PREFIX}}
-    before = _typed_key(chunk_key("prod", PREFIX, start - 1)) if start else None
-    assert first.get("ExclusiveStartKey") == before
-    assert second["ExclusiveStartKey"] == last
-
-
-def _typed_key(key: Key) -> dict[str, Any]:
-    return {"namespace": {"S": key.namespace}, "key": {"S": key.key}}
 
 
 def published(token: int, **flags: Any) -> bytes:

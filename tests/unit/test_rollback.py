@@ -243,7 +243,7 @@ def test_purge_stops_a_sync_that_writes_rows() -> None:
 def test_purge_spares_a_restored_source() -> None:
     """Not even chunks that its first check has written and not named yet are deleted."""
     rig = Operator(large(1))
-    chunks = keys.chunks_namespace("prod")
+    chunks = keys.chunks_namespaces("prod")[0]
 
     def come_back() -> None:
         rig.restore()

@@ -25,7 +25,7 @@ def text(rng: random.Random, alphabet: str, low: int, high: int) -> str:
 def request(rng: random.Random) -> dict[str, Any]:
     region = rng.choice(["us-east-1", "cn-north-1", "us-gov-west-1", "local"])
     moment = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=rng.randrange(10**9))
-    headers = {"x-amz-target": f"DynamoDB_20120810.{rng.choice(['GetItem', 'Query'])}"}
+    headers = {"x-amz-target": f"DynamoDB_20120810.{rng.choice(['GetItem', 'PutItem'])}"}
     for number in range(rng.choice([0, 0, 1, 3])):
         name = f"x-{text(rng, string.ascii_lowercase + '-', 1, 12)}{number}"
         headers[name] = text(rng, VALUES, 1, 40).strip() or "x"

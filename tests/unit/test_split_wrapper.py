@@ -48,7 +48,7 @@ def test_changes_follow_the_ttl(rig: WrapperRig) -> None:
     for _ in range(3):
         assert rig.wrapper.get("SPLITIO.flagSet.x") == ["a", "b"]
         assert rig.wrapper.item_contains("SPLITIO.segment.large", "user-1")
-    assert [call.split()[0] for call in rig.calls()] == ["read", "chunks"]
+    assert [call.split()[0] for call in rig.calls()] == ["read", "chunk"]
     rig.publish_flags({**new_flag("c"), "sets": ["x"], "trafficTypeName": "org"})
     assert rig.wrapper.get("SPLITIO.flagSet.x") == ["c"]
     assert rig.wrapper.get("SPLITIO.trafficType.user") is None

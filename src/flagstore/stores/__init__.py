@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from flagstore.keys import Key, Record
 
@@ -18,18 +18,6 @@ class ReaderStore(Protocol):
 
         Raises:
             StoreUnavailableError: if there is no response in time.
-        """
-
-    def chunks(
-        self, source: str, prefix: str, *, deadline: float, start: int = 0
-    ) -> Iterator[bytes]:
-        """Yield the chunks of one body or large segment, in order, from number *start* on.
-
-        Their keys begin with *prefix* (:func:`flagstore.keys.chunks_prefix`); the deadline is for
-        all of them.
-
-        Raises:
-            StoreUnavailableError: if the next one does not arrive in time.
         """
 
     def prepare(self) -> None:

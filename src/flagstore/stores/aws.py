@@ -190,16 +190,15 @@ class BotoTransport:
         self._pid = 0
 
     def call(self, operation: str, payload: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """Call one operation, with one retry.
+        """Call GetItem, the only operation that readers need, with one retry.
 
         Raises:
             StoreUnavailableError: if there is no response in time.
             ConfigurationError: if boto3 is not installed.
         """
-        method = {"GetItem": "get_item", "Query": "query"}[operation]
 
         def task() -> dict[str, Any]:
-            response: dict[str, Any] = getattr(self._connected(), method)(**payload)
+            response: dict[str, Any] = self._connected().get_item(**payload)
             return response
 
         failures: tuple[type[Exception], ...] = (OSError, *_boto_exceptions())

@@ -10,15 +10,14 @@ from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.keys import Key, chunk_key, chunks_namespace
 from flagstore.stores.aws import BotoTransport, EnvironmentKeys, find, first_line, sign
 from flagstore.stores.http import Connection
 from flagstore.stores.network import RetryingTransport, prepare_tls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from flagstore.keys import Record
+    from flagstore.keys import Key, Record
     from flagstore.stores.aws import ContainerKeys
 
 
@@ -61,34 +60,10 @@ class DynamoDBReader:
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return one record: one GetItem."""
-        payload = {"TableName": self._table, "Key": _typed(key), "ConsistentRead": consistent}
+        typed = {name: {"S": value} for name, value in key._asdict().items()}
+        payload = {"TableName": self._table, "Key": typed, "ConsistentRead": consistent}
         reply = self._transport.call("GetItem", payload, deadline)
         return _record(reply["Item"]) if "Item" in reply else None
-
-    def chunks(
-        self, source: str, prefix: str, *, deadline: float, start: int = 0
-    ) -> Iterator[bytes]:
-        """Yield the chunks of one body or large segment, in order: one Query per megabyte."""
-        payload: dict[str, Any] = {
-            "TableName": self._table,
-            "ConsistentRead": True,
-            "KeyConditionExpression": "#n = :n AND begins_with(#k, :p)",
-            "ExpressionAttributeNames": {"#n": "namespace", "#k": "key"},
-            "ExpressionAttributeValues": {
-                ":n": {"S": chunks_namespace(source)},
-                ":p": {"S": prefix},
-            },
-        }
-        if start:
-            payload["ExclusiveStartKey"] = _typed(chunk_key(source, prefix, start - 1))
-        while True:
-            reply = self._transport.call("Query", payload, deadline)
-            for item in reply["Items"]:
-                # Expiring a chunk that has been deleted leaves a stub without a body.
-                yield _record(item).get("body", b"")  # type: ignore[misc] # bytes
-            if "LastEvaluatedKey" not in reply:
-                return
-            payload["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
 
     def prepare(self) -> None:
         """Prepare a connection (imports, TLS context) without connecting."""
@@ -216,10 +191,6 @@ class LeanTransport(RetryingTransport):
             },
             body=body,
         )
-
-
-def _typed(key: Key) -> dict[str, dict[str, str]]:
-    return {name: {"S": value} for name, value in key._asdict().items()}
 
 
 def _record(item: Mapping[str, Any]) -> Record:

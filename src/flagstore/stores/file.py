@@ -14,11 +14,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flagstore.codec import Body
 from flagstore.encode import encode
 from flagstore.errors import ConfigurationError, CorruptSnapshotError, StoreUnavailableError
-from flagstore.keys import Key, SnapshotRecord, SourceState, chunks_prefix, snapshot_key, state_key
+from flagstore.keys import (
+    Key,
+    SnapshotRecord,
+    SourceState,
+    chunk_key,
+    chunks_prefix,
+    snapshot_key,
+    state_key,
+)
 from flagstore.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from flagstore.codec import Json
     from flagstore.keys import Record
@@ -52,10 +60,11 @@ class FileReader:
         self._clock = clock
         self._seen: tuple[int, int] | None = None
         self._snapshot_record: SnapshotRecord | None = None
-        self._segments: Mapping[str, bytes] = {}
+        self._chunks: dict[str, bytes] = {}
+        """The large segments."""
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
-        """Return the source state or the snapshot record."""
+        """Return the source state, the snapshot record, or a chunk of a large segment."""
         del consistent, deadline
         snapshot_record = self._current()
         source = key.namespace.partition(":")[0]
@@ -64,15 +73,10 @@ class FileReader:
             token = snapshot_record.token
             state = SourceState(token, token, token, snapshot_record.digest, checked_at=now)
             return {**key._asdict(), **state._asdict()}
-        return snapshot_record.to_record(key) if key == snapshot_key(source) else None
-
-    def chunks(
-        self, source: str, prefix: str, *, deadline: float, start: int = 0
-    ) -> Iterator[bytes]:
-        """Yield a large segment, in one chunk; the body is in the snapshot record."""
-        del source, deadline
-        if not start and prefix in self._segments:
-            yield self._segments[prefix]
+        if key == snapshot_key(source):
+            return snapshot_record.to_record(key)
+        chunk = self._chunks.get(key.key)
+        return {**key._asdict(), "body": chunk} if chunk else None
 
     def prepare(self) -> None:
         """Do nothing: a file needs no connection."""
@@ -88,7 +92,12 @@ class FileReader:
                 before = self._snapshot_record.token if self._snapshot_record else 0
                 # It grows even if the file's time goes back.
                 token = max(before + 1, int(self._clock() * 1000))
-                self._snapshot_record, self._segments = _read(self._path, token, stat.st_mtime_ns)
+                self._snapshot_record, segments = _read(self._path, token, stat.st_mtime_ns)
+                self._chunks = {
+                    chunk_key("", prefix, number).key: chunk
+                    for prefix, chunks in segments.items()
+                    for number, chunk in enumerate(chunks)
+                }
                 self._seen = seen
         except OSError as error:
             message = f"cannot read the flags in {self._path}: {error.strerror}"
@@ -108,15 +117,18 @@ def snapshot_of(path: str, source: str) -> Snapshot:
     snapshot_record, large_segments = _read(path, 0, stat.st_mtime_ns)
     body = Body(snapshot_record.index_data, snapshot_record.index_digest, snapshot_record.body)
     current = {
-        segment.data_digest: large_segments[segment.prefix()] for segment in body.large.values()
+        segment.data_digest: b"".join(large_segments[segment.prefix()])
+        for segment in body.large.values()
     }
     return Snapshot(
         source, snapshot_record, body, lambda segment: current[segment.data_digest], current
     )
 
 
-def _read(path: str, token: int, changed_ns: int) -> tuple[SnapshotRecord, Mapping[str, bytes]]:
-    """Read a file as a snapshot record and its large segments, by the prefix of their keys."""
+def _read(
+    path: str, token: int, changed_ns: int
+) -> tuple[SnapshotRecord, Mapping[str, list[bytes]]]:
+    """Read a file as a snapshot record and chunks of its large segments, by their keys' prefix."""
     try:
         # utf-8-sig: editors on Windows begin files with a byte order mark.
         with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123 - pathlib costs 6 ms
@@ -139,7 +151,7 @@ def _read(path: str, token: int, changed_ns: int) -> tuple[SnapshotRecord, Mappi
         body=encoded.blocks,
     )
     large_segments = {
-        chunks_prefix(token, digest): data for digest, data in encoded.large_segments.items()
+        chunks_prefix(token, digest): chunks for digest, chunks in encoded.large_segments.items()
     }
     return snapshot_record, large_segments
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_BODY_BYTES = 33_554_432
-"""A page of a Query has 1 MB, and half as much again in base64."""
+"""An item has up to 400 KB, and a third as much again in base64."""
 DIGITS = "0123456789abcdefABCDEF"
 
 

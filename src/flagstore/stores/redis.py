@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import os
 import re
-from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.keys import check_source, chunk_key
+from flagstore.keys import check_source
 from flagstore.stores.network import AMAZON, RetryingTransport, Stream, connect, prepare_tls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from socket import socket
     from typing import TypeAlias
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     Reply: TypeAlias = "bytes | int | list[Reply] | ErrorReply | None"
     Command: TypeAlias = Sequence[str]
 
-CHUNKS_AT_ONCE = 8
-"""Chunks per round trip: 2.8 MB at most."""
 MAX_BULK_BYTES = 536_870_912
 """Redis: no string is longer than 512 MB."""
 TRANSIENT = {"LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN", "BUSY"}
@@ -175,19 +172,6 @@ class RedisReader(RetryingTransport):
         """Return one record: one HGETALL."""
         (fields,) = self.call([("HGETALL", record_name(key))], deadline)
         return to_record(fields) if fields else None  # type: ignore[arg-type] # a list of bytes
-
-    def chunks(
-        self, source: str, prefix: str, *, deadline: float, start: int = 0
-    ) -> Iterator[bytes]:
-        """Yield the chunks of one body or large segment, in order: eight per round trip."""
-        for first in count(start, CHUNKS_AT_ONCE):
-            numbers = range(first, first + CHUNKS_AT_ONCE)
-            keys = (chunk_key(source, prefix, number) for number in numbers)
-            asked = [("HGET", record_name(key), "body") for key in keys]
-            for reply in self.call(asked, deadline):
-                if not isinstance(reply, bytes):
-                    return
-                yield reply[1:]
 
     def call(self, commands: Sequence[Command], deadline: float) -> list[Reply]:
         """Call commands, retrying while another attempt may help.

@@ -9,7 +9,6 @@ import functools
 import os
 import random
 import sys
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -19,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from flagstore import errors as reader_errors
 from flagstore.clients import Client
-from flagstore.keys import check_source, chunks_namespace
+from flagstore.keys import check_source
 from storesync import providers
 from storesync.cli.screen import CommandError, Exit, Screen, to_error
 from storesync.config import Sources, SyncSettings
@@ -30,7 +29,7 @@ from storesync.retry import Deadline, SystemClock, now_ms
 from storesync.stores import Stores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from flagstore.keys import Key, Record, SourceState
     from storesync.model import FlagSet, Source
@@ -160,10 +159,6 @@ class _ReaderStore:
 
     def read(self, key: Key, **_: object) -> Record | None:
         return self._store.read(key)
-
-    def chunks(self, source: str, prefix: str, *, start: int = 0, **_: object) -> Iterator[bytes]:
-        for chunk in islice(self._store.scan(chunks_namespace(source), prefix), start, None):
-            yield bytes(chunk.get("body", b""))  # type: ignore[arg-type] # bytes
 
     def prepare(self) -> None:
         pass
