@@ -162,7 +162,9 @@ class Publisher:
         if chunks:
             self._put_chunks(snapshot, chunks)
         sets = check.completed() | {"config_fingerprint": config_fingerprint, "deltas": None}
-        if (old := changed.since) and old.provider == flag_set.provider:
+        # Deltas do not say where a large segment is stored.
+        stays = not encoded.large_segments
+        if stays and (old := changed.since) and old.provider == flag_set.provider:
             places = (*changed.added, *changed.changed, *changed.removed)
             sets["deltas"] = extend_deltas(
                 check.seen, snapshot, old.sections, flag_set.sections, places

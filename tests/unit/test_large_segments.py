@@ -108,8 +108,9 @@ def test_unchanged_large_segment_is_neither_written_nor_read_again() -> None:
 
 
 def test_large_segment_is_spread_over_as_many_partitions_as_replicas() -> None:
-    """Written again when their number changes, and only then."""
+    """Written again when their number changes, and only then; warm readers notice."""
     rig = Rig(big=members(3_000))
+    warm, _ = rig.reader(ttl_s=0)
     for replicas, written in ((1, False), (5, True), (5, False), (1, False), (2, True)):
         before = rig.chunks()
         rig.provider.flags = {"a": rig.provider.flags["a"] + 1}
@@ -117,6 +118,8 @@ def test_large_segment_is_spread_over_as_many_partitions_as_replicas() -> None:
         new = rig.chunks().keys() - before.keys()
         assert len({key.namespace for key in new}) == (replicas if written else 0)
         assert rig.segment() == members(3_000)
+        (segment,) = warm.snapshot().large.values()
+        assert (segment.token == rig.state().published) == written
 
 
 def test_old_large_segment_expires_with_its_history() -> None:
