@@ -32,7 +32,7 @@ from flagstore.snapshot import Snapshot
 if TYPE_CHECKING:
     from typing import Self
 
-    from flagstore.evaluation.base import Engine
+    from flagstore.evaluation.base import Evaluator
     from flagstore.usage import Count
 
     Observers = tuple[Count | None, Callable[["Detail", str], None] | None]
@@ -120,7 +120,7 @@ class EvaluationState:
 
     def __init__(  # noqa: PLR0913 - a record
         self,
-        engine: "Engine | None",
+        engine: "Evaluator | None",
         conversion: Conversion,
         *,
         keys: Callable[[], Iterable[str]],

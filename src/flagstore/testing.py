@@ -90,18 +90,18 @@ class FakeFlags(Flags):
 
 
 class _FakeEngine:
-    """Evaluates a dictionary. See :class:`flagstore.evaluation.base.Engine`."""
+    """Evaluates a dictionary. See :class:`flagstore.evaluation.base.Evaluator`."""
 
     def __init__(self, values: dict[str, Any], providers: Iterable[str]) -> None:
         self._values = values
         self._engines = [_engine(name) for name in providers]
 
-    def context(self, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as in Engine
+    def context(self, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - as in Evaluator
         for engine in self._engines:
             engine.context(given)
         return given
 
-    def evaluate(self, key: str, context: Any) -> Evaluation:  # noqa: ANN401 - as in Engine
+    def evaluate(self, key: str, context: Any) -> Evaluation:  # noqa: ANN401 - as in Evaluator
         if key not in self._values:
             return Evaluation(error=FLAG_NOT_FOUND)
         value = self._values[key]

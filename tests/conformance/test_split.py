@@ -11,7 +11,6 @@ from data import needed
 from flagstore.evaluation.base import ABSENT, EngineConfig
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
 from flagstore.evaluation.split import engine, hashing
-from flagstore.evaluation.split_matchers import make_context
 from simulators import split_flags
 from simulators.flag_items import Items
 
@@ -43,7 +42,7 @@ def hashes(name: str) -> Iterator[tuple[str, str, int, int]]:
 def bucket(key: str, seed: str, algorithm: int) -> int:
     """Return the bucket of a key."""
     hashed, of = hashing(int(seed), algorithm)
-    return of(make_context({"key": key}), hashed)
+    return of(engine(Items()).context({"key": key}), hashed)
 
 
 def evaluated(items: Items, name: str, **context: Any) -> Any:

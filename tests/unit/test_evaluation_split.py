@@ -208,7 +208,17 @@ def test_unknown_names_are_not_kept() -> None:
     for number in range(100):
         assert evaluated(ours, f"made-up-{number}").error == base.FLAG_NOT_FOUND
         assert evaluated(ours, f" f{' ' * number}").value == "on"
-    assert list(ours._flags) == ["f"]
+    assert list(ours.flags) == ["f"]
+
+
+def test_missing_segments_are_not_kept() -> None:
+    """Names that flags no longer use do not fill the memory, flag set after flag set."""
+    ours = made()
+    for number in range(3):
+        inside = rule(in_segment(f"missing-{number}"), label="inside", on=100)
+        ours = ours.changed(items(flag(conditions=[inside])), {"flags": ["f"]})
+        assert evaluated(ours).value == "off"
+    assert list(ours.segments) == ["missing-2"]
 
 
 def test_unavailable_segment() -> None:

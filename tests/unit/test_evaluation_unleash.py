@@ -110,6 +110,24 @@ def test_unknown_flag() -> None:
     assert not ours._evaluators
 
 
+def test_earlier_dependencies_are_forgotten() -> None:
+    """They fill no memory, flag set after flag set, and no longer make a flag compile again."""
+    ours = engine(over(), settings())
+    for number in range(3):
+        needy = flag(dependencies=[{"feature": f"missing-{number}"}])
+        ours = ours.changed(over(needy), {"flags": ["f"]})
+        assert ours.evaluate("f", ours.context({})).reason == base.PREREQUISITE_FAILED
+    assert list(ours._users) == [("flags", "missing-2")]
+    assert not ours.changed(over(), {"flags": ["missing-2"]})._users
+    for each in [ours.changed(over(flag()), {"flags": ["f"]}) for _ in range(2)]:
+        ours = each
+        assert not ours._users
+    assert ours.evaluate("f", ours.context({})).value is True
+    later = over(flag(), flag("missing-2"))
+    ours.changed(later, {"flags": ["missing-2"]}).evaluate("f", ours.context({}))
+    assert later.asked == []
+
+
 def test_weights_of_zero() -> None:
     """A flag whose weights are all zero is on without a variant, and no child can depend on it."""
     parent = flag("p", variants=[{"name": "a", "weight": 0}])

@@ -21,12 +21,13 @@ from flagstore.evaluation.base import (
     MalformedError,
     all_of,
     failed,
+    kept,
     optional,
     required,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from flagstore.evaluation.appconfig_rules import Rule
     from flagstore.evaluation.base import EngineConfig, Items, Json
@@ -49,10 +50,20 @@ class AppConfigEngine:
 
     __slots__ = ("_compile", "_flags", "_items")
 
-    def __init__(self, items: Items, _config: EngineConfig | None = None) -> None:
+    def __init__(
+        self,
+        items: Items,
+        _config: EngineConfig | None = None,
+        *,
+        flags: dict[str, Flag] | None = None,
+    ) -> None:
         self._items = items
         self._compile = _freeform if items.meta.get("format") == FREEFORM else _compile_flag
-        self._flags: dict[str, Flag] = {}
+        self._flags = flags or {}
+
+    def changed(self, items: Items, keys: Mapping[str, Collection[str]]) -> AppConfigEngine:
+        """See Engine."""
+        return AppConfigEngine(items, flags=kept(self._flags, keys.get("flags", ())))
 
     def context(self, given: Mapping[str, Any]) -> Context:
         """Return the values that rules look up as ``$name``; None values are omitted.

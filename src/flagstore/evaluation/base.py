@@ -6,16 +6,17 @@ use the codes below where providers mean the same, and the provider's own terms 
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from flagstore.errors import NotLoadedError
 
 if TYPE_CHECKING:
-    from typing import Protocol, TypeAlias
+    from typing import Protocol, TypeAlias, TypeVar
 
     Json: TypeAlias = Any
     """A provider's JSON, whose shape is checked where it is read."""
+    Compiled = TypeVar("Compiled")
 
 
 class Absent:
@@ -152,6 +153,14 @@ def all_of(values: list[Any] | None, kind: type) -> list[Any]:
     return values or []
 
 
+def kept(compiled: "dict[str, Compiled]", changed: Iterable[str]) -> "dict[str, Compiled]":
+    """Return a copy without the changed keys; other threads may add to the original."""
+    found = compiled.copy()
+    for key in changed:
+        found.pop(key, None)
+    return found
+
+
 def failed(key: object, error: Exception, rule: str = "", version: int | None = None) -> Evaluation:
     """Return the result of an evaluation that raised; an unexpected exception is logged."""
     if not isinstance(key, str):
@@ -204,11 +213,8 @@ if TYPE_CHECKING:
                 NotLoadedError: a large segment cannot be read now.
             """
 
-    class Engine(Protocol):
-        """Evaluates the flags of one provider's flag set.
-
-        Thread-safe: two threads may compile the same flag at once, but see no partial result.
-        """
+    class Evaluator(Protocol):
+        """Evaluates flags. Thread-safe."""
 
         def context(self, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the engine's own
             """Convert a caller's context, which is not changed, into the engine's own.
@@ -219,3 +225,20 @@ if TYPE_CHECKING:
 
         def evaluate(self, key: str, context: Any) -> Evaluation:  # noqa: ANN401 - the engine's own
             """Evaluate one flag. Never raises: errors are results."""
+
+    class Engine(Evaluator, Protocol):
+        """Evaluates the flags of one provider's flag set.
+
+        Two threads may compile the same flag at once, but see no partial result. A context belongs
+        to the engine that converted it.
+        """
+
+        def changed(self, items: Items, keys: Mapping[str, Collection[str]]) -> "Engine":
+            """Return an engine for a later flag set, with what is compiled of equal items.
+
+            This engine stays as it is. The new one holds no reference to it or to its items.
+
+            Args:
+                items: the later flag set, whose ``meta`` is the same.
+                keys: section → keys of the items that were changed, added or removed.
+            """

@@ -18,11 +18,12 @@ from flagstore.evaluation.base import (
     ContextError,
     MalformedError,
     failed,
+    kept,
 )
 from flagstore.evaluation.launchdarkly_flags import USER, Flag, compile_flag
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from flagstore.evaluation.base import EngineConfig, Evaluation, Items, Json
     from flagstore.evaluation.launchdarkly_flags import Attributes, Context, Matcher, Path
@@ -33,12 +34,25 @@ _KIND_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 class LaunchDarklyEngine:
     """Evaluates ``flags`` over ``segments`` of one flag set; compiled ones are kept."""
 
-    __slots__ = ("_flags", "_items", "_segments")
+    __slots__ = ("_compiled", "_flags", "_path")
 
-    def __init__(self, items: Items, _config: EngineConfig | None = None) -> None:
-        self._items = items
-        self._flags: dict[str, Flag] = {}
-        self._segments: dict[str, Matcher] = {}
+    def __init__(
+        self,
+        items: Items,
+        _config: EngineConfig | None = None,
+        *,
+        flags: dict[str, Flag] | None = None,
+        segments: dict[str, Matcher] | None = None,
+    ) -> None:
+        self._compiled = Compiled(items, flags or {}, segments or {})
+        self._flags = self._compiled.flags
+        self._path = ((self._compiled,),)
+
+    def changed(self, items: Items, keys: Mapping[str, Collection[str]]) -> LaunchDarklyEngine:
+        """See Engine."""
+        flags = kept(self._flags, keys.get("flags", ()))
+        segments = kept(self._compiled.segments, keys.get("segments", ()))
+        return LaunchDarklyEngine(items, flags=flags, segments=segments)
 
     def context(self, given: Mapping[str, Any]) -> Context:
         """Return the attributes of each kind in a context; ``given`` is neither changed nor kept.
@@ -71,12 +85,16 @@ class LaunchDarklyEngine:
         try:
             flag = self._flags.get(key)
             if flag is None:
-                flag = self._flag(key)
+                flag = self._compiled.flag(key)
                 if flag is None:
                     return NOT_FOUND
-            return flag.evaluate(context, ())
+            return flag.evaluate(context, self._path)
         except Exception as error:  # noqa: BLE001 - a flag must not break its caller
             return failed(key, error, version=flag.version if flag else None)
+
+    def flag(self, key: str) -> Flag | None:
+        """Return a compiled flag; None if it does not exist."""
+        return self._flags.get(key) or self._compiled.flag(key)
 
     def check(self, section: str, key: str) -> None:
         """Compile a flag or segment.
@@ -87,52 +105,64 @@ class LaunchDarklyEngine:
         """
         from flagstore.evaluation.launchdarkly_rules import compile_segment  # noqa: PLC0415
 
-        data = self._items.item(section, key)
+        data = self._compiled.items.item(section, key)
         if section == "flags":
-            compile_flag(data, self._flag, self._clauses)
+            compile_flag(data, _clauses)
         else:
-            compile_segment(data, self._segment)
+            compile_segment(data)
 
-    def _flag(self, key: str) -> Flag | None:
-        """Return a flag, compiled on first use; None if it does not exist."""
-        flag = self._flags.get(key)
-        if flag is not None:
-            return flag
-        data = self._items.item("flags", key)
+
+class Compiled:
+    """The compiled flags and segments of one flag set.
+
+    Not the engine itself, whose path of evaluation would then lead back to it: memory of earlier
+    flag sets is freed at once, not by the garbage collector.
+    """
+
+    __slots__ = ("flags", "items", "segments")
+
+    def __init__(self, items: Items, flags: dict[str, Flag], segments: dict[str, Matcher]) -> None:
+        self.items = items
+        self.flags = flags
+        self.segments = segments
+
+    def flag(self, key: str) -> Flag | None:
+        """Compile and keep a flag; None if it does not exist."""
+        data = self.items.item("flags", key)
         if data is None:
             return None
         try:
-            flag = compile_flag(data, self._flag, self._clauses)
+            flag = compile_flag(data, _clauses)
         except MalformedError:
             version = data.get("version") if isinstance(data, dict) else None
             flag = Flag(_malformed, version if isinstance(version, int) else None, on=True)
         if flag is not None:
-            self._flags[key] = flag
+            self.flags[key] = flag
         return flag
 
-    def _segment(self, key: str) -> Matcher | None:
-        """Return the matcher of a segment; None if there is no such segment."""
-        segment = self._segments.get(key)
-        if segment is not None or not isinstance(key, str):
-            return segment
-        data = self._items.item("segments", key)
+    def segment(self, key: object) -> Matcher | None:
+        """Compile and keep the matcher of a segment; None if there is no such segment."""
+        if not isinstance(key, str):
+            return None
+        data = self.items.item("segments", key)
         if data is None:
             return None
         from flagstore.evaluation.launchdarkly_rules import compile_segment  # noqa: PLC0415
 
         try:
-            segment = compile_segment(data, self._segment)
+            segment = compile_segment(data)
         except MalformedError:
             segment = _malformed
         if segment is not None:
-            self._segments[key] = segment
+            self.segments[key] = segment
         return segment
 
-    def _clauses(self, rule: Json) -> Matcher | None:
-        # Many flags have no rules.
-        from flagstore.evaluation.launchdarkly_rules import compile_clauses  # noqa: PLC0415
 
-        return compile_clauses(rule, self._segment)
+def _clauses(rule: Json) -> Matcher | None:
+    # Many flags have no rules.
+    from flagstore.evaluation.launchdarkly_rules import compile_clauses  # noqa: PLC0415
+
+    return compile_clauses(rule)
 
 
 engine = LaunchDarklyEngine

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     """Kind → attributes."""
     Reference = tuple[str, ...]
     """An attribute's name and, inside an object, the names of the nested members."""
-    Path = tuple[str, ...]
-    """The chain of flags or segments that led to this one; each depends on the next."""
+    Path = tuple[Any, ...]
+    """The flag set (Compiled) and the chain of segments that led to this one; each depends on the
+    next. For flags, it begins with the path of their segments, which is the flag set alone."""
     Matcher = Callable[[Context, Path], bool]
     Evaluate = Callable[[Context, Path], Evaluation]
     CompileClauses = Callable[[Json], Matcher | None]
-    LookUp = Callable[[str], "Flag | None"]
     Choice = tuple[Evaluation | None, Evaluate | None]
     """The result of a rule: fixed, or chosen by a rollout."""
     Rules = tuple[tuple[Matcher | None, Evaluation | None, Evaluate | None], ...]
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     Bucket = Callable[[Context], float]
     Steps = tuple[tuple[float, Evaluation], ...]
     """The upper bound of each share of a rollout, and its result."""
+    Tracking = tuple[bool, frozenset[int], bool, int]
+    """Of a flag: whether all is tracked, which rules, the fallthrough; end of debugging (ms)."""
 
     Known = TypeVar("Known")
     Asked = ParamSpec("Asked")
@@ -73,14 +75,25 @@ _from_bytes = int.from_bytes
 
 
 class Flag:
-    """A compiled flag."""
+    """A compiled flag. It holds nothing of the flag set, which may be followed by others."""
 
-    __slots__ = ("evaluate", "on", "version")
+    __slots__ = ("evaluate", "on", "prerequisites", "tracking", "version")
 
-    def __init__(self, evaluate: Evaluate, version: int | None, *, on: bool) -> None:
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        version: int | None,
+        *,
+        on: bool,
+        prerequisites: Prerequisites = (),
+    ) -> None:
         self.evaluate = evaluate
         self.version = version
         self.on = on
+        self.prerequisites = prerequisites
+        """Empty if it is off."""
+        self.tracking: Tracking | None = None
+        """Set on first use by what records events."""
 
 
 class _Evaluations:
@@ -116,12 +129,11 @@ class _Evaluations:
         return self.of(variation, reason, rule)
 
 
-def compile_flag(data: Json, look_up: LookUp, clauses: CompileClauses) -> Flag | None:
+def compile_flag(data: Json, clauses: CompileClauses) -> Flag | None:
     """Compile a flag; None if it was deleted.
 
     Args:
         data: the provider's JSON.
-        look_up: finds another flag by its key.
         clauses: compiles the clauses of a rule.
 
     Raises:
@@ -149,8 +161,8 @@ def compile_flag(data: Json, look_up: LookUp, clauses: CompileClauses) -> Flag |
     if targets:
         evaluate = bind(_on_targets, (targets, evaluate))
     if prerequisites:
-        evaluate = bind(_on_prerequisites, (key, prerequisites, look_up, evaluate))
-    return Flag(evaluate, version, on=True)
+        evaluate = bind(_on_prerequisites, (key, prerequisites, evaluate))
+    return Flag(evaluate, version, on=True, prerequisites=prerequisites)
 
 
 def _in_turn(rules: Rules, fallthrough: Choice) -> Evaluate:
@@ -164,10 +176,11 @@ def _always(evaluation: Evaluation, _context: Context, _path: Path) -> Evaluatio
     return evaluation
 
 
-def _on_rules(rules: Rules, context: Context, _path: Path) -> Evaluation:
+def _on_rules(rules: Rules, context: Context, path: Path) -> Evaluation:
+    start = path[0]
     for matches, evaluation, by_rollout in rules:
-        if matches is None or matches(context, ()):
-            return by_rollout(context, ()) if evaluation is None else evaluation  # type: ignore[misc] # one of the two
+        if matches is None or matches(context, start):
+            return by_rollout(context, path) if evaluation is None else evaluation  # type: ignore[misc] # one of the two
     raise AssertionError("the fallthrough matches")  # pragma: no cover
 
 
@@ -183,14 +196,15 @@ def _on_targets(known: tuple[Targets, Evaluate], context: Context, path: Path) -
 
 
 def _on_prerequisites(
-    known: tuple[str, Prerequisites, LookUp, Evaluate], context: Context, path: Path
+    known: tuple[str, Prerequisites, Evaluate], context: Context, path: Path
 ) -> Evaluation:
-    key, prerequisites, look_up, otherwise = known
+    key, prerequisites, otherwise = known
+    compiled = path[0][0]
     path = (*path, key)
     for other, variation, failed in prerequisites:
         if other in path:
             raise MalformedError
-        flag = look_up(other)
+        flag = compiled.flags.get(other) or compiled.flag(other)
         # A flag that is off fails, regardless of its variation.
         if flag is None or not flag.on or flag.evaluate(context, path).variant != variation:
             return failed

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from flagstore.evaluation.base import Json
     from flagstore.evaluation.launchdarkly_flags import Bucket, Context, Matcher, Path, Reference
 
-    FindSegment = Callable[[str], Matcher | None]
     Test = Callable[[Any], bool]
     """Returns whether a context's value passes an operator with any of a clause's values."""
     Version = tuple[Any, ...]
@@ -49,23 +48,23 @@ if TYPE_CHECKING:
 # -- clauses --------------------------------------------------------------------------------------
 
 
-def compile_clauses(rule: Json, segment: FindSegment) -> Matcher | None:
+def compile_clauses(rule: Json) -> Matcher | None:
     """Return a matcher for all clauses of a rule; None if there are none, which always matches."""
     clauses = all_of(required(rule, "clauses", list), dict)
-    matchers = tuple([_compile_clause(clause, segment) for clause in clauses])
+    matchers = tuple([_compile_clause(clause) for clause in clauses])
     if len(matchers) > 1:
         return bind(_every, matchers)
     return matchers[0] if matchers else None
 
 
-def _compile_clause(clause: Json, segment: FindSegment) -> Matcher:
+def _compile_clause(clause: Json) -> Matcher:
     kind = optional(clause, "contextKind", str)
     names = reference(required(clause, "attribute", str), kind)
     negate = optional(clause, "negate", bool) is True
     operator = required(clause, "op", str)
     values = required(clause, "values", list)
     if operator == "segmentMatch":
-        return bind(_in_segments, (tuple(values), segment, negate))
+        return bind(_in_segments, (tuple(values), negate))
     # Many clauses share few names.
     kind = intern(kind or USER)
     if len(names) == 1:
@@ -85,12 +84,11 @@ def _every(matchers: tuple[Matcher, ...], context: Context, path: Path) -> bool:
     return True
 
 
-def _in_segments(
-    known: tuple[tuple[Any, ...], FindSegment, bool], context: Context, path: Path
-) -> bool:
-    keys, segment, negate = known
+def _in_segments(known: tuple[tuple[Any, ...], bool], context: Context, path: Path) -> bool:
+    keys, negate = known
+    compiled = path[0]
     for key in keys:
-        contains = segment(key)
+        contains = compiled.segments.get(key) or compiled.segment(key)
         if contains is not None and contains(context, path):
             return not negate
     return negate
@@ -330,7 +328,7 @@ _OPERATORS: dict[str, Callable[[list[Json]], Test]] = {
 # -- segments -------------------------------------------------------------------------------------
 
 
-def compile_segment(data: Json, segment: FindSegment) -> Matcher | None:
+def compile_segment(data: Json) -> Matcher | None:
     """Return the matcher of a segment; None if the segment was deleted."""
     if not isinstance(data, dict):
         raise MalformedError
@@ -342,7 +340,7 @@ def compile_segment(data: Json, segment: FindSegment) -> Matcher | None:
     excluded = _lists(data, "excluded", "excludedContexts")
     prefix = f"{key}.{optional(data, 'salt', str) or ''}."
     rules = [
-        (compile_clauses(rule, segment), _compile_share(rule, prefix))
+        (compile_clauses(rule), _compile_share(rule, prefix))
         for rule in all_of(optional(data, "rules", list), dict)
     ]
     unbounded = optional(data, "unbounded", bool)

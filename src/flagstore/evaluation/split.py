@@ -18,14 +18,22 @@ from flagstore.evaluation.base import (
     UnsupportedError,
     all_of,
     failed,
+    kept,
     optional,
     required,
 )
 from flagstore.evaluation.murmur3 import mixed, murmur3_32
-from flagstore.evaluation.split_matchers import always, compile_condition, make_context
+from flagstore.evaluation.split_matchers import (
+    CONTROL,
+    always,
+    compile_condition,
+    make_context,
+    treatment_of,
+    within_segment,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
     from flagstore.evaluation.base import EngineConfig, Items, Json
     from flagstore.evaluation.split_matchers import Context, Match
@@ -36,8 +44,6 @@ if TYPE_CHECKING:
     Step = tuple[Match, Evaluation | None, Decide]
     """A matcher, and the choice if it matches."""
 
-_CONTROL: Final = "control"
-"""The SDK's treatment where it cannot evaluate; other flags can depend on it."""
 _DEFAULT_RULE: Final = "default rule"
 _UNSUPPORTED_LABEL: Final = "targeting rule type unsupported by sdk"
 """Labels as in the SDK's impressions, like those below."""
@@ -50,20 +56,43 @@ _ALL = 100
 class SplitEngine:
     """Evaluates ``flags`` over ``segments`` and ``rule_based_segments``; compiled ones are kept."""
 
-    __slots__ = ("_flags", "_items", "_rule_based", "_segments")
+    __slots__ = (
+        "_items",
+        "_missing",
+        "flags",
+        "impressions_disabled",
+        "rule_based",
+        "segments",
+    )
 
-    context = staticmethod(make_context)
+    context = make_context
 
     def __init__(self, items: Items, _config: EngineConfig | None = None) -> None:
         self._items = items
-        self._flags: dict[str, Decide] = {}
-        self._rule_based: dict[str, RuleBased] = {}
-        self._segments: dict[str, frozenset[str]] = {}
+        self.flags: dict[str, Decide] = {}
+        self.rule_based: dict[str, RuleBased] = {}
+        self.segments: dict[str, frozenset[str]] = {}
+        self._missing: set[str] = set()
+        """Segments that are compiled as empty ones."""
+        self.impressions_disabled: set[str] = set()
+        """Flags for which no impressions are recorded, among those compiled."""
+
+    def changed(self, items: Items, keys: Mapping[str, Collection[str]]) -> SplitEngine:
+        """See Engine."""
+        engine = SplitEngine(items)
+        engine.flags = kept(self.flags, keys.get("flags", ()))
+        # After the flags, since another thread may be adding one, and adds to this set first.
+        engine.impressions_disabled = self.impressions_disabled.difference(keys.get("flags", ()))
+        engine.rule_based = kept(self.rule_based, keys.get("rule_based_segments", ()))
+        engine.segments = kept(self.segments, keys.get("segments", ()))
+        for name in tuple(self._missing):  # the flag set may no longer name them
+            engine.segments.pop(name, None)
+        return engine
 
     def evaluate(self, key: str, context: Context) -> Evaluation:
         """Evaluate one flag, whose name is trimmed. Never raises: errors are results."""
         try:
-            flag = self._flags.get(key) or self._flag(key.strip())
+            flag = self.flags.get(key) or self.flag(key.strip())
             return _NOT_FOUND if flag is None else flag(context)
         except ValueError:  # a lone surrogate to hash, or a value that contains itself
             return Evaluation(error=base.CONTEXT_INVALID, rule="exception")
@@ -75,61 +104,38 @@ class SplitEngine:
         """Compile a flag or segment; MalformedError if it cannot be used."""
         raw = self._items.item(section, name)
         if section == "flags":
-            compile_flag(raw, self)
+            compile_flag(raw)
         elif section == "rule_based_segments":
-            RuleBased(raw, self)
+            RuleBased(raw)
 
-    def treatment(self, flag: str) -> Callable[[Context], str]:
-        """Return a function for another flag's treatment, or ``control`` if it has none."""
-
-        def treatment(context: Context) -> str:
-            decide = self._flags.get(flag) or self._flag(flag)
-            if decide is None:
-                return _CONTROL
-            value = decide(context.entering(flag)).value
-            return _CONTROL if value is base.ABSENT else value
-
-        return treatment
-
-    def segment(self, name: str) -> Match:
-        """Return a matcher for the keys in a segment; it matches none if it is missing."""
-        segments = self._segments
-
-        def within(context: Context) -> bool:
-            keys = segments.get(name)
-            if keys is None:
-                found = self._items.item("segments", name)
-                keys = segments[name] = frozenset(() if found is None else found["keys"])
-            return context.key in keys
-
-        return within
-
-    def rule_based(self, name: str) -> Match:
-        """Return a matcher for the contexts in a rule-based segment."""
-        token = f"segment {name}"
-        return lambda context: self.find(name).contains(context.entering(token))
-
-    def find(self, name: str) -> RuleBased:
-        """Return a rule-based segment; MalformedError if there is none."""
-        found = self._rule_based.get(name)
-        if found is None:
-            raw = self._items.item("rule_based_segments", name)
-            found = self._rule_based[name] = RuleBased(raw, self)
-        return found
-
-    def _flag(self, name: str) -> Decide | None:
+    def flag(self, name: str) -> Decide | None:
         """Return a flag, compiled on first use; None if it does not exist."""
-        flag = self._flags.get(name)
+        flag = self.flags.get(name)
         if flag is None:
             raw = self._items.item("flags", name)
             if raw is None:
                 return None
             try:
-                flag = compile_flag(raw, self)
+                flag = compile_flag(raw)
             except MalformedError:
                 flag = _malformed
-            self._flags[name] = flag
+            if isinstance(raw, dict) and raw.get("impressionsDisabled") is True:
+                self.impressions_disabled.add(name)
+            self.flags[name] = flag
         return flag
+
+    def segment(self, name: str) -> frozenset[str]:
+        """Return the keys in a segment, compiled on first use; none if it is missing."""
+        found = self._items.item("segments", name)
+        if found is None:
+            self._missing.add(name)
+        keys = self.segments[name] = frozenset(() if found is None else found["keys"])
+        return keys
+
+    def rule_based_segment(self, name: str) -> RuleBased:
+        """Return a rule-based segment, compiled on first use; MalformedError if there is none."""
+        found = self.rule_based[name] = RuleBased(self._items.item("rule_based_segments", name))
+        return found
 
 
 engine = SplitEngine
@@ -142,17 +148,17 @@ def _malformed(_context: Context) -> Evaluation:
 # -- flags ----------------------------------------------------------------------------------------
 
 
-def compile_flag(raw: Json, engine: SplitEngine) -> Decide:
+def compile_flag(raw: Json) -> Decide:
     """Compile a flag; MalformedError if a field is missing or invalid."""
     if not isinstance(raw, dict) or not raw.keys() >= {"name", "status", "trafficTypeName"}:
         raise MalformedError
     results = _Results(raw)
     optional(raw, "sets", list)
     prerequisites = [
-        (engine.treatment(required(each, "n", str)), all_of(required(each, "ts", list), str))
+        (treatment_of(required(each, "n", str)), all_of(required(each, "ts", list), str))
         for each in all_of(optional(raw, "prerequisites", list), dict)
     ]
-    decide = _walk(*_steps(results, raw, engine))
+    decide = _walk(*_steps(results, raw))
     if required(raw, "killed", bool):
         return _constant(results.default(base.OFF, "killed"))
     if prerequisites:
@@ -176,7 +182,7 @@ class _Results:
         return self.of(self.treatment, reason, label)
 
     def of(self, treatment: str, reason: str, label: str, index: int | None = None) -> Evaluation:
-        if treatment == _CONTROL:
+        if treatment == CONTROL:
             raise MalformedError  # reserved
         config = self._configurations.get(treatment)
         return Evaluation(treatment, treatment, reason, "", label, index, config, self.version)
@@ -202,11 +208,11 @@ class _Results:
         return None, lambda context: table[context.buckets.get(seed) or bucket(context, seed)]
 
 
-def _steps(results: _Results, raw: Json, engine: SplitEngine) -> tuple[list[Step], Choice]:
+def _steps(results: _Results, raw: Json) -> tuple[list[Step], Choice]:
     """Compile the conditions: return the steps in order, and the choice if none matches."""
     conditions = all_of(required(raw, "conditions", list), dict)
     try:
-        compiled = [compile_condition(condition, engine) for condition in conditions]
+        compiled = [compile_condition(condition) for condition in conditions]
     except UnsupportedError:
         # As in the SDK, an unknown matcher takes the place of all conditions.
         compiled = [(always, True)]
@@ -228,7 +234,7 @@ def _steps(results: _Results, raw: Json, engine: SplitEngine) -> tuple[list[Step
     for at, (match, found, by_bucket) in enumerate(steps):
         if match is always:
             return steps[:at], (found, by_bucket)
-    if results.treatment == _CONTROL:  # a flag in a local file that lists only some keys
+    if results.treatment == CONTROL:  # a flag in a local file that lists only some keys
         return steps, (None, _malformed)
     nothing = results.default(base.FALLTHROUGH, _DEFAULT_RULE)
     return steps, (nothing, _constant(nothing))
@@ -334,24 +340,23 @@ class RuleBased:
     excluded large segment; here, both are ``UNSUPPORTED``.
     """
 
-    __slots__ = ("_excluded", "_find", "_matches", "keys")
+    __slots__ = ("_excluded", "_matches", "keys")
 
-    def __init__(self, raw: Json, engine: SplitEngine) -> None:
+    def __init__(self, raw: Json) -> None:
         needed = {"name", "trafficTypeName", "changeNumber", "status"}
         if not isinstance(raw, dict) or not raw.keys() >= needed:
             raise MalformedError
         conditions = all_of(required(raw, "conditions", list), dict)
         try:
-            self._matches = [compile_condition(condition, engine)[0] for condition in conditions]
+            self._matches = [compile_condition(condition)[0] for condition in conditions]
         except UnsupportedError:
             self._matches = [_unsupported]
         excluded = optional(raw, "excluded", dict) or {}
         self.keys = frozenset(all_of(optional(excluded, "keys", list), str))
-        self._find = engine.find
         self._excluded: list[tuple[str, Match | None]] = []
         for segment in all_of(optional(excluded, "segments", list), dict):
             name, kind = required(segment, "name", str), required(segment, "type", str)
-            within = engine.segment(name) if kind == "standard" else _unsupported
+            within = within_segment(name) if kind == "standard" else _unsupported
             self._excluded.append((name, None if kind == "rule-based" else within))
 
     def contains(self, context: Context) -> bool:
@@ -372,7 +377,8 @@ class RuleBased:
                 if within(context):
                     return True
                 continue
-            other, inner = self._find(name), context.entering(f"segment {name}")
+            engine, inner = context.engine, context.entering(f"segment {name}")
+            other = engine.rule_based.get(name) or engine.rule_based_segment(name)
             # As in the SDK: a key that the excluded segment excludes ends the search.
             if context.key in other.keys:
                 return False

@@ -12,6 +12,7 @@ from operator import eq, ge, le
 from typing import TYPE_CHECKING, Any
 
 from flagstore.evaluation.base import (
+    ABSENT,
     CONTEXT_INVALID,
     KEY_MISSING,
     ContextError,
@@ -24,29 +25,18 @@ from flagstore.evaluation.base import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Protocol
 
     from flagstore.evaluation.base import Json
     from flagstore.evaluation.semver import LooseVersion
+    from flagstore.evaluation.split import SplitEngine
 
     Match = Callable[["Context"], Any]
     """Returns a truthy value if a context matches."""
     Test = Callable[[Any], bool]
     """The same for a value: an attribute, or the key."""
 
-    class Engine(Protocol):
-        """Finds the other flags and segments that a matcher refers to."""
-
-        def treatment(self, flag: str) -> Callable[[Context], str]:
-            """Return a function for another flag's treatment."""
-
-        def segment(self, name: str) -> Match:
-            """Return a matcher for the keys in a segment."""
-
-        def rule_based(self, name: str) -> Match:
-            """Return a matcher for the contexts in a rule-based segment."""
-
-
+CONTROL = "control"
+"""The SDK's treatment where it cannot evaluate; other flags can depend on it."""
 MAX_KEY = 250
 """In characters."""
 _MINUTE, _DAY = 60, 86_400
@@ -55,11 +45,24 @@ _MINUTE, _DAY = 60, 86_400
 
 
 class Context:
-    """A key with its attributes, and its hashes so far."""
+    """A key with its attributes and its hashes so far."""
 
-    __slots__ = ("bucketing_key", "buckets", "key", "legacy_hash", "mixed", "path", "values")
+    __slots__ = (
+        "bucketing_key",
+        "buckets",
+        "engine",
+        "key",
+        "legacy_hash",
+        "mixed",
+        "path",
+        "values",
+    )
 
-    def __init__(self, key: str, bucketing_key: str, values: dict[Any, Any]) -> None:
+    def __init__(
+        self, engine: SplitEngine, key: str, bucketing_key: str, values: dict[Any, Any]
+    ) -> None:
+        self.engine = engine
+        """Finds other flags and segments: matchers hold nothing of a flag set, which may change."""
         self.key = key
         """The matching key."""
         self.bucketing_key = bucketing_key
@@ -84,13 +87,14 @@ class Context:
         if name in self.path:
             raise MalformedError
         inner = Context.__new__(Context)
+        inner.engine = self.engine
         inner.key, inner.bucketing_key, inner.values = self.key, self.bucketing_key, self.values
         inner.buckets, inner.mixed, inner.legacy_hash = self.buckets, self.mixed, self.legacy_hash
         inner.path = (*self.path, name)
         return inner
 
 
-def make_context(given: Mapping[str, Any]) -> Context:
+def make_context(engine: SplitEngine, given: Mapping[str, Any]) -> Context:
     """Split a caller's context, which is not changed, into keys and attributes.
 
     The matching key is ``key``, ``targetingKey`` or ``targeting_key``, the first that is not None;
@@ -113,7 +117,8 @@ def make_context(given: Mapping[str, Any]) -> Context:
     key = _checked(key, "key")
     if bucketing is None:
         bucketing = other
-    return Context(key, key if bucketing is None else _checked(bucketing, "bucketingKey"), values)
+    bucketing = key if bucketing is None else _checked(bucketing, "bucketingKey")
+    return Context(engine, key, bucketing, values)
 
 
 def _checked(key: object, name: str) -> str:
@@ -148,7 +153,7 @@ def always(_context: Context) -> bool:
     return True
 
 
-def compile_condition(raw: Json, engine: Engine) -> tuple[Match, bool]:
+def compile_condition(raw: Json) -> tuple[Match, bool]:
     """Compile a condition: its matcher, and whether the traffic allocation applies (``ROLLOUT``).
 
     Raises:
@@ -157,7 +162,7 @@ def compile_condition(raw: Json, engine: Engine) -> tuple[Match, bool]:
     """
     group = required(raw, "matcherGroup", dict)
     matchers = all_of(required(group, "matchers", list), dict)
-    compiled = [_compile_matcher(matcher, engine) for matcher in matchers]
+    compiled = [_compile_matcher(matcher) for matcher in matchers]
     kind = raw.get("conditionType", "WHITELIST")
     if group.get("combiner") != "AND" or kind not in ("WHITELIST", "ROLLOUT"):
         raise MalformedError
@@ -182,7 +187,7 @@ def _all(matches: list[Match]) -> Match:
     return match_all
 
 
-def _compile_matcher(raw: Json, engine: Engine) -> Match:
+def _compile_matcher(raw: Json) -> Match:
     kind = required(raw, "matcherType", str)
     if kind not in _TESTS and kind not in _MATCHERS:
         raise UnsupportedError
@@ -191,7 +196,7 @@ def _compile_matcher(raw: Json, engine: Engine) -> Match:
     # An empty string is the name of an attribute here; it is the key in the JavaScript SDK.
     name = optional(selector, "attribute", str)
     if kind in _MATCHERS:
-        match = _MATCHERS[kind](raw, name, engine)
+        match = _MATCHERS[kind](raw, name)
         return (lambda context: not match(context)) if negate else match
     test = _TESTS[kind](raw)
     if negate:
@@ -202,32 +207,65 @@ def _compile_matcher(raw: Json, engine: Engine) -> Match:
 # -- matchers of the key --------------------------------------------------------------------------
 
 
-def _all_keys(_raw: Json, _name: str | None, _engine: Engine) -> Match:
+def treatment_of(flag: str) -> Callable[[Context], str]:
+    """Return a function for another flag's treatment, or ``control`` if it has none."""
+
+    def treatment(context: Context) -> str:
+        engine = context.engine
+        decide = engine.flags.get(flag) or engine.flag(flag)
+        if decide is None:
+            return CONTROL
+        value = decide(context.entering(flag)).value
+        return CONTROL if value is ABSENT else value
+
+    return treatment
+
+
+def within_segment(name: str) -> Match:
+    """Return a matcher for the keys in a segment; it matches none if it is missing."""
+
+    def within(context: Context) -> bool:
+        engine = context.engine
+        keys = engine.segments.get(name)
+        return context.key in (engine.segment(name) if keys is None else keys)
+
+    return within
+
+
+def _all_keys(_raw: Json, _name: str | None) -> Match:
     return always
 
 
-def _in_segment(raw: Json, name: str | None, engine: Engine) -> Match:
+def _in_segment(raw: Json, name: str | None) -> Match:
     data = required(raw, "userDefinedSegmentMatcherData", dict)
-    within = engine.segment(required(data, "segmentName", str))
+    within = within_segment(required(data, "segmentName", str))
     if name is None:
         return within
     # The attribute must exist, but the segment is searched for the key.
     return lambda context: context.values.get(name) is not None and within(context)
 
 
-def _in_rule_based(raw: Json, _name: str | None, engine: Engine) -> Match:
+def _in_rule_based(raw: Json, _name: str | None) -> Match:
     data = required(raw, "userDefinedSegmentMatcherData", dict)
-    return engine.rule_based(required(data, "segmentName", str))
+    segment = required(data, "segmentName", str)
+    token = f"segment {segment}"
+
+    def within(context: Context) -> bool:
+        engine = context.engine
+        found = engine.rule_based.get(segment) or engine.rule_based_segment(segment)
+        return found.contains(context.entering(token))
+
+    return within
 
 
-def _in_treatment(raw: Json, _name: str | None, engine: Engine) -> Match:
+def _in_treatment(raw: Json, _name: str | None) -> Match:
     data = required(raw, "dependencyMatcherData", dict)
-    treatment = engine.treatment(required(data, "split", str))
+    treatment = treatment_of(required(data, "split", str))
     wanted = frozenset(all_of(required(data, "treatments", list), str))
     return lambda context: treatment(context) in wanted
 
 
-_MATCHERS: dict[str, Callable[[Json, str | None, Engine], Match]] = {
+_MATCHERS: dict[str, Callable[[Json, str | None], Match]] = {
     "ALL_KEYS": _all_keys,
     "IN_SEGMENT": _in_segment,
     "IN_RULE_BASED_SEGMENT": _in_rule_based,

@@ -16,6 +16,7 @@ from flagstore.evaluation.base import (
     Evaluation,
     MalformedError,
     UnsupportedError,
+    kept,
     optional,
     required,
 )
@@ -23,11 +24,11 @@ from flagstore.evaluation.unleash_operators import OffError, constraint, never
 from flagstore.evaluation.unleash_strategies import Flag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from flagstore.evaluation.base import EngineConfig, Items, Json
     from flagstore.evaluation.unleash_operators import Predicate
-    from flagstore.evaluation.unleash_strategies import Evaluate, Rule
+    from flagstore.evaluation.unleash_strategies import Evaluate, Item, Rule
 
 FIELDS: Final = frozenset(
     ("userId", "sessionId", "environment", "appName", "currentTime", "remoteAddress")
@@ -77,7 +78,7 @@ class UnleashEngine:
     Without ``config.environment``, the document's environment or ``default`` is used.
     """
 
-    __slots__ = ("_config", "_evaluators", "_items", "_segments", "_static")
+    __slots__ = ("_config", "_evaluators", "_items", "_needed", "_segments", "_static", "_users")
 
     def __init__(self, items: Items, config: EngineConfig) -> None:
         self._items = items
@@ -88,6 +89,34 @@ class UnleashEngine:
         }
         self._evaluators: dict[str, Evaluate] = {}
         self._segments: dict[str, list[Predicate]] = {}
+        self._needed: dict[str, tuple[Item, ...]] = {}
+        """Key of a compiled flag → the other items that are compiled into it, or are missing."""
+        self._users: dict[Item, dict[str, None]] = {}
+        """The reverse. An engine only adds to the inner dictionaries: it may share them."""
+
+    def changed(self, items: Items, keys: Mapping[str, Collection[str]]) -> UnleashEngine:
+        """See Engine. Flags are also compiled again if a parent or segment in them changed."""
+        engine = UnleashEngine(items, self._config)
+        engine._segments = kept(self._segments, keys.get("segments", ()))
+        # First, since another thread may compile a flag now: it adds what the flag needs before it.
+        engine._evaluators = self._evaluators.copy()
+        engine._needed, engine._users = self._needed.copy(), self._users.copy()
+        dropped = {*keys.get("flags", ())}
+        for flag in dropped:
+            engine._forget(flag)
+        for section, names in keys.items():
+            for name in names:
+                dropped.update(engine._users.pop((section, name), ()))
+        for flag in dropped:
+            engine._evaluators.pop(flag, None)
+        return engine
+
+    def _forget(self, flag: str) -> None:
+        """Remove what a changed flag needed."""
+        for item in self._needed.pop(flag, ()):
+            others = kept(self._users.pop(item, {}), (flag,))
+            if others:
+                self._users[item] = others
 
     def context(self, given: Mapping[str, Any]) -> Context:
         """Turn the values of a caller's context into strings (``"None"``), as UnleashClient does.
@@ -145,22 +174,22 @@ class UnleashEngine:
                 if given is None:
                     # Not cached, since callers may invent any number of names.
                     return base.NOT_FOUND
-                evaluator = self._evaluators[key] = self._compiled(given)
+                evaluator = self._compile(key, given)
             return evaluator(context)
         except UnsupportedError as error:
             return _unsupported(error)
         except Exception as error:  # noqa: BLE001 - a flag must not break its caller
             return base.failed(key, error)
 
-    def _compiled(self, given: Json) -> Evaluate:
-        try:
-            return compile_flag(self._flag(given))
-        except OffError:
-            return _always(_OFF_BY_FAULT)
-        except UnsupportedError as error:
-            return _always(_unsupported(error))
-        except MALFORMED:
-            return _always(_MALFORMED)
+    def _compile(self, key: str, given: Json) -> Evaluate:
+        flag = self._flag(given)
+        evaluator = _compiled(flag)
+        if flag.needed:
+            for item in flag.needed:
+                self._users.setdefault(item, {})[key] = None
+            self._needed[key] = tuple(flag.needed)
+        self._evaluators[key] = evaluator
+        return evaluator
 
     def check(self, section: str, key: str) -> None:
         """Compile a flag, or the constraints of a segment.
@@ -182,10 +211,21 @@ class UnleashEngine:
                 constraint(one)
 
     def _flag(self, given: Json) -> Flag:
-        return Flag(given, given, self._items, self._config, self._segments)
+        return Flag(given, given, self._items, self._config, self._segments, set())
 
 
 engine = UnleashEngine
+
+
+def _compiled(flag: Flag) -> Evaluate:
+    try:
+        return compile_flag(flag)
+    except OffError:
+        return _always(_OFF_BY_FAULT)
+    except UnsupportedError as error:
+        return _always(_unsupported(error))
+    except MALFORMED:
+        return _always(_MALFORMED)
 
 
 def _unsupported(error: UnsupportedError) -> Evaluation:
@@ -247,11 +287,10 @@ def _dependency(flag: Flag, dependency: Json) -> tuple[Predicate, Evaluation]:
     must_be_on = optional(dependency, "enabled", bool) is not False
     variants = frozenset(base.all_of(optional(dependency, "variants", list), str))
     failed = Evaluation(value=False, reason=base.PREREQUISITE_FAILED, rule=name)
-    given = flag.items.item("flags", name)
-    if given is None or given.get("dependencies"):
+    parent = flag.parent(name)
+    if parent is None or parent.given.get("dependencies"):
         return never, failed
-    parent = flag.parent(given)
-    enabled = required(given, "enabled", bool)
+    enabled = required(parent.given, "enabled", bool)
     try:
         pairs = _pairs(parent.rules())
         always_on = not pairs

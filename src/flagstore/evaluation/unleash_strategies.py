@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from flagstore.evaluation.base import EngineConfig, Items, Json
     from flagstore.evaluation.unleash_operators import Predicate
 
+    Item: TypeAlias = tuple[str, str]
+    """Section and key."""
     Evaluate: TypeAlias = Callable[[Mapping[str, Any]], Evaluation]
     Rule: TypeAlias = tuple[Predicate | None, Evaluation | Evaluate]
     """When a strategy matches (None: always), and the result if it does."""
@@ -53,7 +55,7 @@ _STICKY_DRAWS, _PERCENT_DRAWS, _ALL = 9_999, 99, 100
 class Flag:
     """A flag with everything needed to compile it."""
 
-    __slots__ = ("_segments", "child", "config", "given", "items")
+    __slots__ = ("_items", "_segments", "child", "config", "given", "needed")
 
     def __init__(
         self,
@@ -62,18 +64,25 @@ class Flag:
         items: Items,
         config: EngineConfig,
         segments: dict[str, list[Predicate]],
+        needed: set[Item],
     ) -> None:
         self.given = given
         self.child = child
         """The flag itself; for a parent, the flag that needs it, whose name is the group of the
         parent's rollouts."""
-        self.items = items
         self.config = config
+        self.needed = needed
+        """The other items that are compiled into this flag, or are missing."""
+        self._items = items
         self._segments = segments
 
-    def parent(self, given: Json) -> Flag:
-        """Return a parent of this flag."""
-        return Flag(given, self.given, self.items, self.config, self._segments)
+    def parent(self, name: str) -> Flag | None:
+        """Return a parent of this flag; None if it does not exist."""
+        self.needed.add(("flags", name))
+        given = self._items.item("flags", name)
+        if given is None:
+            return None
+        return Flag(given, self.given, self._items, self.config, self._segments, self.needed)
 
     def rules(self) -> list[Rule]:
         """Compile the strategies in order."""
@@ -99,9 +108,10 @@ class Flag:
         if not isinstance(identifier, int) or isinstance(identifier, bool):
             raise MalformedError("segments")
         name = str(identifier)
+        self.needed.add(("segments", name))
         found = self._segments.get(name)
         if found is None:
-            segment = self.items.item("segments", name)
+            segment = self._items.item("segments", name)
             if segment is None:
                 raise OffError(f"the segment {name[:32]} is missing")
             found = [constraint(one) for one in required(segment, "constraints", list)]
