@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
 
     from flagstore.evaluation.base import Evaluation, Items, Json
+    from flagstore.evaluation.launchdarkly_flags import Flag, Tracking
+    from flagstore.evaluation.split import SplitEngine
 
     Context = Any
     """An engine's own, or as the caller gave it."""
 
-    Tracking = tuple[bool, frozenset[int], bool, int]
-    """Of a flag: whether all is tracked, which rules, the fallthrough; end of debugging (ms)."""
     Print = Callable[[str, dict[str, Any]], None]
     """Prints a line: its marker, and its fields besides the head."""
 
+NOTHING: Tracking = (False, frozenset(), False, 0)
+"""Of most flags."""
 INDEX, FEATURE, DEBUG, REASON = 1, 2, 4, 8
 """Bits of an entry: the events that LaunchDarkly gets, and whether they have the reason."""
 ROOM = 3_000
@@ -144,20 +146,22 @@ class LaunchDarklyRecorder:
         self._recorder = recorder
         self._names = recorder.attributes
         self._items = items
-        self._tracked: dict[str, Tracking | None] = {}
-        """By key; None if nothing is tracked."""
 
     def evaluated(
-        self, key: str, evaluation: Evaluation, context: Context, given: Context, parent: str = ""
+        self,
+        key: str,
+        flag: Flag | None,
+        evaluation: Evaluation,
+        context: Context,
+        given: Context,
+        parent: str = "",
     ) -> None:
         """Record an evaluation; *parent* is the flag whose prerequisite it is."""
         now = self._recorder.now_ms()
         what = INDEX if self._is_new(context, now) else 0
-        tracked = self._tracked.get(key, ())
-        if tracked == ():
-            tracked = self._tracked[key] = _tracking(self._items.item("flags", key))
-        if tracked or evaluation.in_experiment:
-            what |= _what(tracked or (False, frozenset(), False, 0), evaluation, now)
+        tracked = NOTHING if flag is None else flag.tracking or self._tracking(key, flag)
+        if tracked is not NOTHING or evaluation.in_experiment:
+            what |= _what(tracked, evaluation, now)
         if not what:
             return
         entry: list[Any] = [now, what]
@@ -165,6 +169,11 @@ class LaunchDarklyRecorder:
             reason = _reason(evaluation) if what & REASON else None
             entry += [key, evaluation.variant, evaluation.version, reason, parent]
         self._recorder.add(EXPOSURE, self._formatted(context, given), entry)
+
+    def _tracking(self, key: str, flag: Flag) -> Tracking:
+        """Return what is tracked of a flag, and keep it."""
+        flag.tracking = tracked = _tracking(self._items.item("flags", key))
+        return tracked
 
     def tracked(self, name: str, context: Context, given: Context, value: Json, data: Json) -> None:
         """Record a custom event."""
@@ -188,9 +197,9 @@ class LaunchDarklyRecorder:
         return {"kind": "multi", **parts}
 
 
-def _tracking(flag: Json) -> Tracking | None:
+def _tracking(flag: Json) -> Tracking:
     if not isinstance(flag, dict):
-        return None
+        return NOTHING
     rules = flag.get("rules") or ()
     tracked = frozenset(
         number for number, rule in enumerate(rules) if rule.get("trackEvents") is True
@@ -201,7 +210,7 @@ def _tracking(flag: Json) -> Tracking | None:
         flag.get("trackEventsFallthrough") is True,
         int(flag.get("debugEventsUntilDate") or 0),
     )
-    return found if any(found) else None
+    return found if any(found) else NOTHING
 
 
 def _what(tracked: Tracking, evaluation: Evaluation, now: int) -> int:
@@ -298,10 +307,9 @@ def _text(path: tuple[str, ...]) -> str:
 class SplitRecorder:
     """Records impressions as Split's SDK does, in its mode OPTIMIZED or DEBUG."""
 
-    def __init__(self, recorder: Recorder, items: Items) -> None:
+    def __init__(self, recorder: Recorder, engine: SplitEngine) -> None:
         self._recorder = recorder
-        self._items = items
-        self._disabled: dict[str, bool] = {}
+        self._engine = engine
 
     def evaluated(self, key: str, evaluation: Evaluation, context: Context) -> bool:
         """Record an evaluation; return whether it is to be counted as well.
@@ -309,12 +317,7 @@ class SplitRecorder:
         In OPTIMIZED, the first of each key, treatment and label in an hour is an impression; all
         but the very first are counted.
         """
-        disabled = self._disabled.get(key)
-        if disabled is None:
-            flag = self._items.item("flags", key)
-            disabled = isinstance(flag, dict) and flag.get("impressionsDisabled") is True
-            self._disabled[key] = disabled
-        if disabled:
+        if key in self._engine.impressions_disabled:
             return True
         recorder, now = self._recorder, self._recorder.now_ms()
         name = (context.key, key, evaluation.variant, evaluation.rule, evaluation.version)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flagstore.evaluation.base import ABSENT, FLAG_NOT_FOUND
 from flagstore.lines import APP_CHARS, COUNTS, ID_BYTES, LINE_BYTES, line, parts
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from flagstore.evaluation.base import Engine, Evaluation, Items
+    from flagstore.evaluation.launchdarkly import LaunchDarklyEngine
+    from flagstore.evaluation.launchdarkly_flags import Prerequisites
+    from flagstore.evaluation.split import SplitEngine
     from flagstore.exposures import LaunchDarklyRecorder, Recorder
     from flagstore.lines import Cell
 
@@ -146,33 +149,36 @@ class UsageCounter:
     # -- counting ---------------------------------------------------------------------------------
 
     def counting(self, provider: str, version: int, engine: Engine, items: Items) -> Count | None:
-        """Return the function that counts evaluations of one flag set."""
+        """Return the function that counts evaluations of one flag set.
+
+        What it needs to know about flags is in the engine, which keeps that of unchanged ones.
+        """
         if provider != self._provider:  # its cells have another shape
             self.flush()
         self._provider, self._version, self._track = provider, version, None
         if provider == "launchdarkly":
-            return self._counting_launchdarkly(engine, items)
+            return self._counting_launchdarkly(cast("LaunchDarklyEngine", engine), items)
         if provider == "split" and self._recorder is not None:
-            return self._counting_impressions(self._recorder, items)
+            return self._counting_impressions(self._recorder, cast("SplitEngine", engine))
         return {
             "split": self._count_split,
             "unleash": self._count_unleash,
             "appconfig": self._count_appconfig,
         }.get(provider)
 
-    def _counting_launchdarkly(self, engine: Engine, items: Items) -> Count:
+    def _counting_launchdarkly(self, engine: LaunchDarklyEngine, items: Items) -> Count:
         if self._recorder is None:
-            return _LaunchDarkly(self, engine, items).counting()
+            return _LaunchDarkly(self, engine).counting()
         from flagstore.exposures import LaunchDarklyRecorder  # noqa: PLC0415 - as above
 
         recorder = LaunchDarklyRecorder(self._recorder, items)
         self._track = recorder.tracked
-        return _LaunchDarkly(self, engine, items, recorder).counting()
+        return _LaunchDarkly(self, engine, recorder).counting()
 
-    def _counting_impressions(self, recorder: Recorder, items: Items) -> Count:
+    def _counting_impressions(self, recorder: Recorder, engine: SplitEngine) -> Count:
         from flagstore.exposures import SplitRecorder  # noqa: PLC0415 - as above
 
-        impressions = SplitRecorder(recorder, items)
+        impressions = SplitRecorder(recorder, engine)
         self._track = impressions.tracked
 
         def count(
@@ -243,16 +249,12 @@ class _LaunchDarkly:
     def __init__(
         self,
         counter: UsageCounter,
-        engine: Engine,
-        items: Items,
+        engine: LaunchDarklyEngine,
         recorder: LaunchDarklyRecorder | None = None,
     ) -> None:
         self._counter = counter
         self._engine = engine
-        self._items = items
         self._recorder = recorder
-        self._needed: dict[str, list[tuple[str, int, bool]]] = {}
-        """Key → key, required variation and whether it is on, of each of its prerequisites."""
 
     def counting(self) -> Count:
         """Return the function that counts an evaluation and those of its prerequisites."""
@@ -281,44 +283,33 @@ class _LaunchDarkly:
         else:
             counter.kinds.update(context)
         counter.add(cell, known=evaluation.version is not None)
-        needed = self._prerequisites(key)
+        flag = None if evaluation.version is None else self._engine.flag(key)
+        needed = () if flag is None else flag.prerequisites
         if needed:
             self._count_prerequisites(needed, context, given, (key,))
         if self._recorder is not None:
-            self._recorder.evaluated(key, evaluation, context, given)
+            self._recorder.evaluated(key, flag, evaluation, context, given)
         elif is_user and not needed and not evaluation.error:
             counter.plain.setdefault(id(evaluation), [0, cell, evaluation])
 
     def _count_prerequisites(
         self,
-        needed: list[tuple[str, int, bool]],
+        needed: Prerequisites,
         context: Context,
         given: Context,
         path: tuple[str, ...],
     ) -> None:
-        for key, variation, is_on in needed:
-            if key in path:
+        for key, variation, _ in needed:
+            flag = self._engine.flag(key)
+            if flag is None or key in path:
                 return
             evaluation = self._engine.evaluate(key, context)
-            self._count_prerequisites(self._prerequisites(key), context, given, (*path, key))
+            self._count_prerequisites(flag.prerequisites, context, given, (*path, key))
             self._counter.add((key, evaluation.variant, evaluation.version))
             if self._recorder is not None:
-                self._recorder.evaluated(key, evaluation, context, given, path[-1])
-            if not is_on or evaluation.variant != variation:
+                self._recorder.evaluated(key, flag, evaluation, context, given, path[-1])
+            if not flag.on or evaluation.variant != variation:
                 return  # it fails, and the SDK evaluates none of the others
-
-    def _prerequisites(self, key: str) -> list[tuple[str, int, bool]]:
-        found = self._needed.get(key)
-        if found is None:
-            found = self._needed[key] = []
-            flag = self._items.item("flags", key)
-            named = flag.get("prerequisites") if isinstance(flag, dict) and flag.get("on") else None
-            for each in named or ():
-                other = self._items.item("flags", each["key"])
-                if not isinstance(other, dict):
-                    break
-                found.append((each["key"], each["variation"], other.get("on") is True))
-        return found
 
 
 # -- when a process ends --------------------------------------------------------------------------

@@ -17,8 +17,11 @@ import flagstore
 from flagstore import usage
 from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.errors import ConfigurationError
+from flagstore.evaluation.launchdarkly import LaunchDarklyEngine
+from flagstore.evaluation.split import SplitEngine
 from flagstore.testing import FakeFlags
 from simulators import launchdarkly_flags, split_flags, unleash_flags
+from simulators.flag_items import Items
 from simulators.reader_rig import EXPIRED_S, Rig, together
 from storesync.usage_lines import parse
 
@@ -151,6 +154,25 @@ def test_launchdarkly_counts_as_its_sdk(lines: Lines) -> None:
         "unknown": [[1, None, None]],
         "wrong": [[1, None, None]],
     }
+
+
+def test_prerequisites_of_a_later_flag_set(lines: Lines) -> None:
+    """They count from then on, though the flag that needs them is the same, and its result too."""
+    counter = usage.UsageCounter("prod", "app", lambda: 60.0)
+    needy = flag("needy", prerequisites=[{"key": "needed", "variation": 0}], offVariation=1)
+    needed = flag("needed", on=False)
+    engine = LaunchDarklyEngine(Items(flags={}))
+    items = Items(flags={"needy": needy}), Items(flags={"needy": needy, "needed": needed})
+    for key, each in zip(("needy", "needed"), items, strict=True):
+        engine = engine.changed(each, {"flags": [key]})
+        count = counter.counting("launchdarkly", 1, engine, each)
+        assert count is not None
+        context = engine.context(ADA)
+        for _ in range(2):
+            count("needy", engine.evaluate("needy", context), context, "value", ADA)
+    counter.flush()
+    assert lines.cells() == {"needy": [[4, 1, 1]], "needed": [[2, 1, 1]]}
+    assert items[1].asked == [("flags", "needed")]
 
 
 def test_other_providers(lines: Lines) -> None:
@@ -293,6 +315,36 @@ def by_marker(out: str) -> dict[str, dict[str, Any]]:
     found = {next(iter(line)): line for line in lines}
     assert len(found) == len(lines)
     return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [(LaunchDarklyEngine, {"trackEvents": False}), (SplitEngine, {"impressionsDisabled": True})],
+)
+def test_exposures_of_changed_flags(
+    kind: Any, fields: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each flag set decides what is recorded; of unchanged flags, nothing is read again."""
+    provider = "split" if kind is SplitEngine else "launchdarkly"
+    new_flag = split_flags.new_flag if kind is SplitEngine else launchdarkly_flags.new_flag
+    counter = usage.UsageCounter("prod", "app", lambda: 60.0, events=True)
+    engine = kind(Items(flags={}))
+    found = []
+    for number, more in enumerate([fields, {"trackEvents": True}, fields, fields]):
+        numbers = {"version": number, "changeNumber": number}
+        flags = {"a": new_flag("a") | numbers | more, "b": new_flag("b") | fields}
+        items = Items(flags=flags)
+        engine = engine.changed(items, {"flags": ["a"]})
+        count = counter.counting(provider, number, engine, items)
+        context = engine.context(ADA)
+        for key in flags:
+            count(key, engine.evaluate(key, context), context, "value", ADA)
+        counter.flush()
+        lines = by_marker(capfd.readouterr().out)
+        entries = str(lines.get(EXPOSURE, {}).get("e"))
+        found.append([key for key in flags if repr(key) in entries])
+        assert ("flags", "b") not in items.asked or not number
+    assert found == [[], ["a"], [], []]
 
 
 def test_launchdarkly_exposures(
