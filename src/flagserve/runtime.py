@@ -37,6 +37,7 @@ class SsmTransport(LeanTransport):
     """SSM over one reused connection."""
 
     title, service = "SSM", "ssm"
+    capacity_remedy = "raise the quota of GetParametersByPath, or start fewer functions at once"
     target, content_type = "AmazonSSM", "application/x-amz-json-1.1"
 
 

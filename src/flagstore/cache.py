@@ -127,6 +127,8 @@ class SnapshotCache:
         self._begun: dict[str, list[bytes]] = {}
         """Prefix → the chunks that earlier attempts have read."""
         self._begun_body = ""
+        self._kept = 0
+        """How many chunks those were at the last failure."""
         self._due_wall = self._due_monotonic = 0.0
         self._heard_wall = self._heard_monotonic = 0.0
         self._turns = Turns()
@@ -183,6 +185,10 @@ class SnapshotCache:
         """Close the connection to the store, after any read in progress. Idempotent."""
         if self._store is not None:
             self._turns.take(self._store.close, FIRST_LOAD_S)
+
+    def throttled(self) -> int:
+        """Return how often the store has asked to slow down."""
+        return 0 if self._store is None else self._store.throttled
 
     def may_block(self) -> bool:
         """Return whether the next read, of flags or a large segment, may wait for the store."""
@@ -315,7 +321,7 @@ class SnapshotCache:
         self._heard_wall, self._heard_monotonic = self._clock(), self._monotonic()
 
     def _succeeded(self) -> None:
-        self._failures, self.stale = 0, False
+        self._failures, self._kept, self.stale = 0, 0, False
         self._error = None
         self._heard()
         self._ask_again_in(_between(0.9 * self._ttl_s, 1.1 * self._ttl_s))
@@ -324,8 +330,10 @@ class SnapshotCache:
             log("flags of %s are fresh again", self.source)
 
     def _failed(self, error: NotLoadedError) -> None:
-        self._failures, self.stale = self._failures + 1, True
-        self._error = error
+        # A large set that is throttled loads chunk by chunk: progress keeps the pauses short.
+        kept = sum(map(len, self._begun.values()))
+        self._failures = 1 if kept > self._kept else self._failures + 1
+        self._kept, self.stale, self._error = kept, True, error
         # Cap the exponent: after 1,024 failures, about a day, the float would overflow.
         pause = COOL_DOWN_S * 2.0 ** min(self._failures - 1, 10)
         # Clients that were throttled together must not retry together.

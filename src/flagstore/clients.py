@@ -170,7 +170,8 @@ class Client(Flags):
             if not self._defaults_until_loaded:
                 raise
             info = nothing_loaded(self.source, str(error))
-        return info._replace(callback_errors=self._callback_errors)
+        throttled = self._cache.throttled()
+        return info._replace(callback_errors=self._callback_errors, throttled=throttled)
 
     def track(
         self, event: str, context: Context = None, *, value: float | None = None, data: Json = None

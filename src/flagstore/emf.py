@@ -10,13 +10,17 @@ if TYPE_CHECKING:
     from flagstore.snapshot import Info
 
 NAMESPACE = "Flagstore"
+_throttled: dict[str, int] = {}
+"""Source → count in its last line."""
 
 
 def line(info: Info, *, now_s: float | None = None) -> str:
     """Return one line in CloudWatch's embedded metric format, to be printed as is.
 
-    Metrics: ``ReaderAgeSeconds``, omitted before the first load, and ``ReaderStale`` (1 if
-    the last refresh failed), by source, as of *now_s* (seconds since the epoch; by default, now).
+    Metrics by source, as of *now_s* (seconds since the epoch; by default, now):
+    ``ReaderAgeSeconds``, omitted before the first load; ``ReaderStale`` (1 if the last refresh
+    failed); and ``ReaderThrottled``, how often DynamoDB has asked to slow down since the last line,
+    omitted if it has not.
     """
     now_s = time.time() if now_s is None else now_s
     metrics = [{"Name": "ReaderStale", "Unit": "Count"}]
@@ -24,6 +28,11 @@ def line(info: Info, *, now_s: float | None = None) -> str:
     if info.age_s < float("inf"):  # JSON has no infinity
         metrics.append({"Name": "ReaderAgeSeconds", "Unit": "Seconds"})
         values["ReaderAgeSeconds"] = info.age_s
+    throttled = info.throttled - _throttled.get(info.source, 0)
+    _throttled[info.source] = info.throttled
+    if throttled > 0:
+        metrics.append({"Name": "ReaderThrottled", "Unit": "Count"})
+        values["ReaderThrottled"] = throttled
     directive = {"Namespace": NAMESPACE, "Dimensions": [["source"]], "Metrics": metrics}
     document = {
         "_aws": {"Timestamp": int(now_s * 1000), "CloudWatchMetrics": [directive]},

@@ -37,6 +37,8 @@ class Info(NamedTuple):
     """Why it is stale; or why a large segment could not be read when a flag first needed it."""
     callback_errors: int = 0
     """How often ``on_evaluation`` raised."""
+    throttled: int = 0
+    """How often DynamoDB has asked this client to slow down."""
 
 
 def nothing_loaded(source: str, error: str) -> Info:

@@ -20,6 +20,8 @@ class WatchedReader:
     Reads that need not be consistent may see what a replica held when it last heard of its primary.
     """
 
+    throttled = 0
+
     def __init__(self, world: ForgetfulWorld) -> None:
         self._world = world
         self.behind: frozenset[str] = frozenset()

@@ -42,6 +42,7 @@ class RecordsReader:
     def __init__(self, records: Mapping[Key, Record], clock: FakeClock | None = None) -> None:
         self.records = records
         self.calls: list[str] = []
+        self.throttled = 0
         self.error: Exception | None = None
         self.latency_s = 0.0
         """How long a response takes, by the clock; past the deadline there is none."""

@@ -242,6 +242,23 @@ def test_chunks_read_in_time_are_kept_for_the_next_attempt() -> None:
     assert rig.calls() == [*first, STATE, HEAD, f"chunk {token}/1"]
 
 
+def test_attempts_that_make_progress_follow_each_other_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A large set whose reads are throttled loads chunk by chunk, without ever longer pauses."""
+    monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 50_000)
+    rig = loaded({"flag-1": 1})
+    rig.store.latency_s = 0.08
+    rig.publish(LARGE)
+    chunks = len(chunks_of(rig.records, ""))
+    assert chunks > 5
+    rig.advance(EXPIRED_S)
+    for _ in range(chunks):
+        assert rig.client["flag-1"] in (1, LARGE["flag-1"])
+        rig.advance(7.5)
+    assert rig.client["flag-1"] == LARGE["flag-1"]
+
+
 # -- the first load -----------------------------------------------------------------------------
 
 

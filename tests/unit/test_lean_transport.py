@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import os
 import socket
 import sys
 import threading
@@ -19,8 +21,10 @@ from botocore.endpoint_provider import EndpointProvider
 from flagstore.clients import Client
 from flagstore.errors import ConfigurationError, StoreUnavailableError
 from flagstore.keys import Key
+from flagstore.stores import network
 from flagstore.stores.aws import BotoTransport
 from flagstore.stores.dynamodb import DynamoDBReader, LeanTransport, endpoint_of, open_reader
+from flagstore.stores.network import RetryingTransport
 from simulators.clock import FakeClock
 from simulators.reader_store import published_record
 from simulators.scripted_server import CUT, ScriptedServer, http_response, late, then_closed
@@ -238,6 +242,49 @@ def test_transient_errors_are_retried(
     table.due = [play, play]
     assert read(reader) == RECORD
     assert len(table.requests) == 3
+
+
+@pytest.mark.parametrize("byte", [0, 100, 255])
+def test_pauses_double_with_full_jitter(monkeypatch: pytest.MonkeyPatch, byte: int) -> None:
+    """Processes that are throttled together spread over the whole pause, within the deadline."""
+    clock = FakeClock()
+    monkeypatch.setattr(network, "time", clock)
+    monkeypatch.setattr(os, "urandom", lambda count: bytes([byte]) * count)
+    transport, attempts = RetryingTransport("store"), []
+
+    def exchange() -> tuple[str, str]:
+        attempts.append(clock.monotonic())
+        clock.advance(0.01)
+        return "", "" if len(attempts) == 9 else "busy"
+
+    deadline = clock.monotonic() + 2
+    with contextlib.nullcontext() if byte == 0 else pytest.raises(StoreUnavailableError):
+        transport._repeat(exchange, deadline)
+    share = byte / 256
+    assert clock.slept == [pytest.approx(0.05 * 2**n * share) for n in range(len(attempts) - 1)]
+    assert clock.monotonic() < deadline
+    assert len(attempts) >= 6
+
+
+@pytest.mark.parametrize("through", ["lean", "boto3"])
+@pytest.mark.parametrize("code", ["ProvisionedThroughputExceededException", "ThrottlingException"])
+def test_throttling_is_counted_and_explained(
+    table: ScriptedServer,
+    reader: DynamoDBReader,
+    monkeypatch: pytest.MonkeyPatch,
+    through: str,
+    code: str,
+) -> None:
+    """info() has the number, also before the first load, and the error names the remedy."""
+    store = reader if through == "lean" else boto(monkeypatch, table)
+    table.default = fault(code)
+    info = Client("prod", store=store, replicas=1, defaults_until_loaded=True).info()
+    assert info.throttled == (len(table.requests) if through == "lean" else 1)
+    assert code in info.error
+    assert "raise SnapshotReplicas" in info.error
+    table.default = published(7, a=1)
+    loaded = Client("prod", store=store, replicas=1).info()
+    assert (loaded.throttled, loaded.error) == (info.throttled, "")
 
 
 def test_permanent_errors_are_raised_at_once(table: ScriptedServer, reader: DynamoDBReader) -> None:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 class ReaderStore(Protocol):
     """The interface of a store for readers. Deadlines are values of ``time.monotonic()``."""
 
+    @property
+    def throttled(self) -> int:
+        """How often the store has asked to slow down."""
+
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return one record, or None.
 

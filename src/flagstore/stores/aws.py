@@ -37,6 +37,15 @@ EARLY_S = 300
 BOTO_TIMEOUT_S = 0.9
 """Timeout of a connection through boto3; a first load has time for two attempts."""
 OK = 200
+THROTTLED = {
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+}
+REPLICAS = (
+    "more readers at once than a partition serves: raise SnapshotReplicas "
+    "(docs/cost-and-capacity.md, Capacity)"
+)
 
 
 class Credentials(NamedTuple):
@@ -185,6 +194,9 @@ def sign(  # noqa: PLR0913 - the parts of a request, keyword-only
 class BotoTransport:
     """DynamoDB through boto3, for credentials that only boto3 can find."""
 
+    throttled = 0
+    """How many calls failed since DynamoDB asked to slow down."""
+
     def __init__(self) -> None:
         self._client: Any = None
         self._pid = 0
@@ -207,6 +219,10 @@ class BotoTransport:
             return in_background(task, deadline, operation)
         except failures as error:
             message = f"{operation} through boto3: {first_line(str(error))}"
+            response: Any = getattr(error, "response", {})
+            if response.get("Error", {}).get("Code") in THROTTLED:
+                self.throttled += 1
+                message = f"{message}: {REPLICAS}"
             raise StoreUnavailableError(message) from error
 
     def prepare(self) -> None:

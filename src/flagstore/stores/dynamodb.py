@@ -10,7 +10,15 @@ from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
 from flagstore.errors import ConfigurationError, StoreUnavailableError
-from flagstore.stores.aws import BotoTransport, EnvironmentKeys, find, first_line, sign
+from flagstore.stores.aws import (
+    REPLICAS,
+    THROTTLED,
+    BotoTransport,
+    EnvironmentKeys,
+    find,
+    first_line,
+    sign,
+)
 from flagstore.stores.http import Connection
 from flagstore.stores.network import RetryingTransport, prepare_tls
 
@@ -23,12 +31,6 @@ if TYPE_CHECKING:
 
 OK = 200
 REFUSED = 400
-RETRIED_CODES = {
-    "ProvisionedThroughputExceededException",
-    "ThrottlingException",
-    "RequestLimitExceeded",
-    "InternalServerError",
-}
 KEYS_REFUSED = {"ExpiredTokenException", "InvalidSignatureException", "UnrecognizedClientException"}
 SUFFIXES = {
     "cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
@@ -57,6 +59,11 @@ class DynamoDBReader:
     def __init__(self, table: str, transport: LeanTransport | BotoTransport) -> None:
         self._table = table
         self._transport = transport
+
+    @property
+    def throttled(self) -> int:
+        """How often DynamoDB has asked to slow down."""
+        return self._transport.throttled
 
     def read(self, key: Key, *, consistent: bool, deadline: float) -> Record | None:
         """Return one record: one GetItem."""
@@ -126,6 +133,7 @@ class LeanTransport(RetryingTransport):
     trust_remedy = (
         "check the host in AWS_ENDPOINT_URL, and set SSL_CERT_FILE if its authority is private"
     )
+    capacity_remedy = REPLICAS
 
     def __init__(self, region: str, endpoint: str, environ: Mapping[str, str]) -> None:
         """Set the endpoint; nothing is connected yet."""
@@ -173,7 +181,10 @@ class LeanTransport(RetryingTransport):
         if code in KEYS_REFUSED and self._keys.refused():
             # A SnapStart image may have kept the keys for too long.
             return code
-        if status == REFUSED and code not in RETRIED_CODES:
+        if code in THROTTLED:
+            self.throttled += 1
+            return f"{code}: {self.capacity_remedy}"
+        if status == REFUSED and code != "InternalServerError":
             text = first_line(str(response.get("message") or response.get("Message") or ""))
             raise StoreUnavailableError(f"{self.title} refused: {code}: {text}")
         return code

@@ -55,6 +55,8 @@ _SPLIT_FLAG: dict[str, Any] = {
 class FileReader:
     """A file as a store, read again when it changes: :class:`flagstore.stores.ReaderStore`."""
 
+    throttled = 0
+
     def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
         self._path = path
         self._clock = clock

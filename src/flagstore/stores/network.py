@@ -35,8 +35,8 @@ KNOWN_SHARE = 1 / 3
 KEPT_SHARE = 0.4
 """Share of the remaining time in which a reused connection must send the first byte. The server may
 have gone while Lambda froze the process, and a fresh connection needs time too."""
-FIRST_PAUSE_S = 0.02
-"""Mean pause before the second attempt; it doubles each time."""
+FIRST_PAUSE_S = 0.05
+"""Maximum pause before the second attempt; it doubles each time."""
 
 _contexts: dict[str, SSLContext] = {}
 _outside_amazon: set[str] = set()
@@ -51,6 +51,8 @@ class RetryingTransport:
 
     trust_remedy = ""
     """What to check if the server's certificate is not trusted."""
+    throttled = 0
+    """How often the server has asked to slow down."""
 
     def __init__(self, server: str) -> None:
         """Name the server for messages; nothing is connected yet."""
@@ -93,7 +95,8 @@ class RetryingTransport:
                 problem = self._describe(error) + earlier
                 if kept and time.monotonic() < deadline:
                     continue  # the reused connection was dead: try a fresh one at once
-            pause = FIRST_PAUSE_S * 2**attempt * (0.5 + os.urandom(1)[0] / 256)
+            # Full jitter, from the OS: clones of a SnapStart image share Python's generator.
+            pause = FIRST_PAUSE_S * 2**attempt * os.urandom(1)[0] / 256
             if time.monotonic() + pause >= deadline:
                 raise StoreUnavailableError(f"{self._server}: {problem}", receiving=receiving)
             time.sleep(pause)

@@ -154,6 +154,8 @@ class Operator:
 class _ReaderStore:
     """Adapts a writer's store to readers: consistent reads, within the writer's deadline."""
 
+    throttled = 0
+
     def __init__(self, store: Store) -> None:
         self._store = store
 
