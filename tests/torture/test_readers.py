@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from contextlib import closing
@@ -12,6 +13,7 @@ import pytest
 
 from flagstore import Client, keys
 from simulators.reader_rig import together
+from simulators.unreliable import Killed, UnreliableClient, kill_at
 
 if TYPE_CHECKING:
     from rigs import AnyRig
@@ -21,6 +23,8 @@ READERS = 4
 COLD = 25
 """Reads after which a reader starts over."""
 HERD = 500
+THROTTLED = 0.01
+"""Share of a reader's calls that the store rejects for now."""
 
 
 def content(generation: int) -> dict[str, Any]:
@@ -38,6 +42,9 @@ class Reading:
     shift_s: float = 0.0
     last: int = 0
     stale: int = 0
+    by_deltas: int = 0
+    """Sets that needed no read but that of the source state."""
+    throttled: int = 0
     allowed: float = 0.0
     """Reads after which it waits for the writer, which would get no time otherwise."""
     error: BaseException | None = None
@@ -47,10 +54,22 @@ class Reading:
         """Read until stopped; keep any exception."""
         try:
             with closing(self.rig.connect()) as transport:
+                transport._exchange = self._throttling(transport._exchange)
                 while not self.stop.is_set():
                     self._some(self.rig.reader_store(transport))
         except BaseException as error:  # noqa: BLE001 - the main thread judges it
             self.error = error
+
+    def _throttling(self, exchange: Any) -> Any:
+        rng = random.Random(1)
+
+        def throttled(*arguments: Any) -> Any:
+            if rng.random() >= THROTTLED:
+                return exchange(*arguments)
+            self.throttled += 1
+            return {}, "ThrottlingException"
+
+        return throttled
 
     def _some(self, store: Any) -> None:
         client = Client(
@@ -77,6 +96,7 @@ class Reading:
             assert generation >= self.last, f"{generation} after {self.last}"
             self.last = generation
             self.sets += 1
+            self.by_deltas += not found.snapshot_record.index_digest
 
 
 @pytest.mark.parametrize(
@@ -87,9 +107,9 @@ class Reading:
 def test_readers_during_publications(
     any_rig: AnyRig, publications: int, required: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four readers that often restart see only whole sets, and never an older one."""
+    """Four readers, throttled and often restarted, while writers die: whole sets, in order."""
     monkeypatch.setattr("flagstore.encode.CHUNK_BYTES", 200)
-    generation = 1
+    generation, kills, rng = 1, 0, random.Random(1)
     any_rig.provider.change(**content(generation))
     any_rig.sync()
     readers = [Reading(any_rig) for _ in range(READERS)]
@@ -105,7 +125,9 @@ def test_readers_during_publications(
             monkeypatch.setattr(keys, "INLINE_BYTES", 300_000 if generation % 2 else 0)
             any_rig.provider.flags = {}
             any_rig.provider.change(**content(generation))
-            assert any_rig.sync().outcome == "published"
+            if rng.random() < 0.4:  # some more calls than a publication makes
+                kills += killed(any_rig, rng.choice(("before", "after")), rng.randrange(12))
+            assert any_rig.sync().outcome in {"published", "unchanged"}
             assert not [each.error for each in readers if each.error]
     finally:
         for each in readers:
@@ -117,11 +139,25 @@ def test_readers_during_publications(
     stale = sum(r.stale for r in readers)
     assert reads >= required
     assert sets >= min(publications, 100)
+    by_deltas = sum(r.by_deltas for r in readers)
+    throttled = sum(r.throttled for r in readers)
     assert stale < 0.1 * reads
+    assert min(kills, throttled) > publications / 10
+    assert 0.2 * sets < by_deltas < 0.98 * sets
     print(
-        f"{generation} publications, {reads:,} reads, {sets:,} of them returned a new set: "
-        f"0 mixed, 0 older, 0 exceptions"
+        f"{generation} publications, {kills} killed writers, {reads:,} reads, {throttled:,} calls "
+        f"throttled; {sets:,} reads returned a new set, {by_deltas:,} from deltas: 0 mixed, "
+        "0 older, 0 exceptions"
     )
+
+
+def killed(rig: AnyRig, moment: str, number: int) -> bool:
+    """Publish with a writer that dies at one moment; return whether it did."""
+    try:
+        rig.sync(UnreliableClient(rig.table.client, kill_at(moment, number)))
+    except Killed:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("in_chunks", [False, True])
