@@ -6,7 +6,7 @@ the lines, and its table of costs is what this computes.
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, exp, factorial
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -112,7 +112,11 @@ class Units(NamedTuple):
     """Of a check that publishes one changed flag, with its row."""
     change_reads: float
     cold_reads: float
-    """Of a cold reader, or of a warm one that loads what is new."""
+    """Of a cold reader, or of a warm one that has missed more changes than the state holds."""
+    state_writes: float
+    """Of the source state alone: of a fencing token, and of a check that finds nothing new."""
+    held_changes: float
+    """Changes of one flag each that the source state holds."""
     snapshot_writes: float
     """Of the snapshot record alone, within such a publication."""
     verify_writes: float
@@ -166,7 +170,7 @@ def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
     replicas = (knobs.replicas - 1) * units.snapshot_writes
     writes = (
         load.changes * (units.change_writes + replicas)
-        + 2 * (scheduled + follow_up)
+        + 2 * (scheduled + follow_up) * units.state_writes
         + HOURS * units.verify_writes
     )
     refreshes = load.refreshes * TTL_S / knobs.ttl_s
@@ -190,7 +194,7 @@ def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
         * (scheduled + load.changes * units.change_reads + HOURS * units.verify_reads),
         "DynamoDB: storage and backups": stored / 1e9 * (STORED_GB + BACKUP_GB),
         "DynamoDB: refreshes": refreshes * 0.5 * READ_UNIT,
-        "DynamoDB: what refreshes find": reloads(load, knobs) * units.cold_reads * READ_UNIT,
+        "DynamoDB: what refreshes load": reloads(load, units, knobs) * units.cold_reads * READ_UNIT,
         COLD: load.cold_starts * units.cold_reads * READ_UNIT,
         "CloudWatch: metrics": metrics * hours * METRIC,
         "CloudWatch: alarms": ALARMS[knobs.monitoring] * ALARM,
@@ -217,10 +221,12 @@ def served(requests: float, ms: float, sent: float) -> dict[str, float]:
     }
 
 
-def reloads(load: Load, knobs: Knobs = DEFAULTS) -> float:
-    """Return how many refreshes find a new set: those with a change since the one before."""
+def reloads(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> float:
+    """Return how many refreshes find more changes than the state holds: they come at random."""
     refreshes = load.refreshes * TTL_S / knobs.ttl_s
-    return refreshes * min(1.0, load.changes * knobs.ttl_s / MONTH_S)
+    rate = load.changes * knobs.ttl_s / MONTH_S
+    held = range(int(units.held_changes) + 1)
+    return refreshes * max(0.0, 1 - sum(exp(-rate) * rate**n / factorial(n) for n in held))
 
 
 def summed(lines: Mapping[str, float], units: Units) -> Cost:
@@ -249,7 +255,7 @@ def appconfig(load: Load) -> Cost:
 
     Starting a session is not counted.
     """
-    received = reloads(load) * APPCONFIG_RECEIVED
+    received = load.refreshes * min(1.0, load.changes * TTL_S / MONTH_S) * APPCONFIG_RECEIVED
     return Cost(load.refreshes * APPCONFIG_CALL + received, APPCONFIG_CALL + APPCONFIG_RECEIVED)
 
 

@@ -27,6 +27,7 @@ class Request(NamedTuple):
     """One evaluation."""
 
     ms: float
+    cpu_ms: float
     stale: bool
     value: str
 
@@ -113,9 +114,10 @@ def run(
             before(number)
             process.stdin.write("\n")
             process.stdin.flush()
-            ms, _, rest = process.stdout.readline().partition(" ")
-            stale, _, value = rest.partition(" ")
-            made.append(Request(float(ms or "nan"), stale == "1", value.strip()))
+            ms, cpu_ms, stale, value = (process.stdout.readline().split(" ", 3) + 4 * [""])[:4]
+            made.append(
+                Request(float(ms or "nan"), float(cpu_ms or "nan"), stale == "1", value.strip())
+            )
         process.stdin.close()
         process.wait(60)
     if process.returncode:

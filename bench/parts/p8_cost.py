@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from local.stand_in import StandIn
 if TYPE_CHECKING:
     from bench.harness import Dose
 
+CHANGES = 30
 STORED_BYTES = 100
 """What DynamoDB adds to every stored item (AWS: "DynamoDB item sizes and formats")."""
 
@@ -46,6 +49,7 @@ def measure(dose: Dose) -> Part:  # noqa: ARG001 - a formula
             watched = sum(value for name, value in lines.items() if name.startswith("CloudWatch"))
             part.notes.append(
                 f"{load.name}: {units.change_writes:.0f} write units per change, "
+                f"{units.held_changes:.0f} changes in the source state, "
                 f"{units.cold_reads:.1f} read units per cold start; "
                 f"${watched:.2f} are CloudWatch's."
             )
@@ -53,15 +57,21 @@ def measure(dose: Dose) -> Part:  # noqa: ARG001 - a formula
 
 
 def measured(aws: StandIn, count: int) -> Units:
-    """Count what one change, one cold reader and one verifying check cost, and what is stored."""
-    with world.provider("launchdarkly", count) as (server, flag):
+    """Count what one change, one cold reader and one verifying check cost, and what is stored.
+
+    So many flags are changed, each by a publication, that the source state does not hold them all.
+    """
+    with world.provider("launchdarkly", count) as (server, _):
         table = world.new_table(aws)
         world.sync(aws, table, server, "launchdarkly")
-        server.set_flag(flag, on=False)
+        for flag in sorted(server.flags())[:CHANGES]:
+            server.set_flag(flag, on=False)
+            world.sync(aws, table, server, "launchdarkly")
+        server.set_flag(flag, on=True)
         change, verify = CountingClient(table.client), CountingClient(table.client)
         world.sync(aws, table, server, "launchdarkly", client=change)
         world.sync(aws, table, server, "launchdarkly", client=verify, verify=True)
-    (snapshot_record,) = _items(table, "prod:$snapshot")
+    (state,), (snapshot_record,) = _items(table, "prod:$state"), _items(table, "prod:$snapshot")
     token = f"{int(snapshot_record['token']['N']):012d}/"
     namespaces = chunks_namespaces("prod")
     chunks = [size(item) for name in namespaces for item in _items(table, name, token=token)]
@@ -69,6 +79,8 @@ def measured(aws: StandIn, count: int) -> Units:
     return Units(
         change_writes=change.write_units,
         change_reads=change.read_units,
+        state_writes=ceil(size(state) / WRITE_BYTES),
+        held_changes=len(json.loads(zlib.decompress(state["deltas"]["B"]))) - 1,
         cold_reads=sum(ceil(read / READ_BYTES) / 2 for read in (size(snapshot_record), *chunks)),
         snapshot_writes=2 * ceil(size(snapshot_record) / WRITE_BYTES),
         verify_writes=verify.write_units,

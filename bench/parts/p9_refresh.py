@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench import outages, phased, world
 from bench.harness import Case, turned
@@ -16,6 +17,7 @@ from bench.stats import spread
 if TYPE_CHECKING:
     from bench.harness import Dose
     from bench.phased import OverTls, Request
+    from simulators.aws import Table
 
 FLAGS = 500
 PROCESSES = 4
@@ -27,6 +29,12 @@ OUTAGE_MB = 512
 FIRST_LOAD_MS = 2_150
 FLAGSTORE, BOTO3, LAUNCHDARKLY = "flagstore", "boto3: GetItem + json", "LaunchDarkly's SDK"
 MEDIANS_MS = {128: 60, 256: 40, 512: 30, 1_769: 25}
+CHANGED_SIZES = (100, 5_000, 10_000)
+CHANGED_SIZE = 5_000
+CHANGED_CPU_MS = 5
+"""Goal for a refresh that finds one changed flag of so many."""
+CHANGED_TIMES = 1.3
+"""By how much that may grow from the smallest to the largest set."""
 MOST_MS = 250
 """What a call of a loaded client may wait for the store."""
 
@@ -55,7 +63,9 @@ def measure(dose: Dose) -> Part:
             for size, share in sizes.items():
                 _at(part, size, _refreshes(cases, dose, share))
         _outages(part, tls, table, flag, folder)
+        _changes(part, dose, tls)
     part.notes += [
+        "A refresh after a change: milliseconds of the CPU, on a whole core.",
         f"Requests are {IDLE_S:g} s apart, with a TTL of {TTL_S:g} s.",
         "boto3 reads all flags each time, the SDK the flag's rows.",
         *phased.skipped(),
@@ -72,6 +82,52 @@ def _refreshes(cases: list[Case], dose: Dose, share: Share | None) -> dict[str, 
             )
             found[case.name] += run.requests[1:]
     return found
+
+
+def _changes(part: Part, dose: Dose, tls: OverTls) -> None:
+    """Measure refreshes of which each finds one changed flag, and loads of the whole set."""
+    sizes = CHANGED_SIZES[: 2 if dose.quick else None]
+    cpu: dict[tuple[int, bool], list[float]] = {}
+    for size in sizes:
+        with world.provider("launchdarkly", size) as (server, flag):
+            table = world.new_table(tls.aws)
+            world.sync(tls.aws, table, server, "launchdarkly")
+            variables = {**tls.environment, "FLAGSTORE_TABLE": table.name}
+            case = Case(FLAGSTORE, "ours.py", tls.ours, variables, ("value", flag, "0"))
+            for whole in (False, True):
+                change = partial(_change, tls, table, server, flag, whole=whole)
+                run = phased.run(case, requests=1 + dose.rounds, before=change)
+                cpu[size, whole] = [request.cpu_ms for request in run.requests[1:]]
+    for size in sizes:
+        work = f"1 changed flag of {size:,}"
+        part.timed(work, "itself, loading the snapshot", cpu[size, False], cpu[size, True])
+    least, *_, most = sizes
+    part.timed(
+        f"1 changed flag of {most:,}",
+        f"itself, {least:,} flags",
+        cpu[most, False],
+        cpu[least, False],
+        most=CHANGED_TIMES,
+    )
+    median = statistics.median(cpu[CHANGED_SIZE, False])
+    part.counted(
+        f"1 changed flag of {CHANGED_SIZE:,}",
+        "",
+        f"{median:.2f} ms",
+        goal=f"at most {CHANGED_CPU_MS} ms",
+        met=median <= CHANGED_CPU_MS,
+    )
+
+
+def _change(
+    tls: OverTls, table: Table, server: Any, flag: str, number: int, *, whole: bool
+) -> None:
+    """Publish one changed flag; with *whole*, as if the change were too large for a delta."""
+    server.set_flag(flag, trackEvents=bool(number % 2))
+    world.sync(tls.aws, table, server, "launchdarkly")
+    if whole:
+        key = {"namespace": {"S": "prod:$state"}, "key": {"S": "state"}}
+        table.client.update_item(TableName=table.name, Key=key, UpdateExpression="REMOVE deltas")
 
 
 OUTAGES = {
