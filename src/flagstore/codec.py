@@ -6,7 +6,7 @@ The *index* has the first key, place and digest of each block; the snapshot reco
 of the index. So a digest covers every byte that is read. The index::
 
     {"meta": {…}, "large": {key: LargeSegment, …},
-     "sections": {"flags": [[first key, offset, length, digest, number of items], …], …}}
+     "sections": {"flags": [[first key, offset, length, digest], …], …}}
 
 A large segment is not in the blocks: it has chunks of its own, which the index names. They are read
 when a flag first needs the segment, and shared by publications while it stays the same.
@@ -108,7 +108,7 @@ class Body:
         self._overlay: dict[str, dict[str, str | None]] = {}
         """Section → key → item as JSON, None if it was removed: changes after the blocks."""
         for name, entries in self.sections.items():
-            for first, offset, length, digest, _count in entries:
+            for first, offset, length, digest in entries:
                 if short_digest(data[offset : offset + length]) != digest:
                     raise CorruptSnapshotError(
                         f"the block of {name} from {first!r} on does not match its digest"
@@ -127,14 +127,6 @@ class Body:
             for name in {*self._overlay, *sections}
         }
         return other
-
-    def count(self, section: str) -> int:
-        """Return the number of items of a section."""
-        large = len(self.large) if section == LARGE_SECTION else 0
-        number = large + sum(int(entry[4]) for entry in self.sections.get(section, ()))
-        for key, text in self._overlay.get(section, {}).items():
-            number += (text is not None) - (self._stored(section, key) is not None)
-        return number
 
     def _block(self, entry: Sequence[Any]) -> str:
         offset: int = entry[1]

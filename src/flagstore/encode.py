@@ -86,7 +86,7 @@ def encode(
         entries = table.setdefault(section, [])
         for first, lines in _blocks(items):
             block = zlib.compress(("{\n" + ",\n".join(lines) + "\n}").encode("ascii"), 9)
-            entries.append([first, len(body), len(block), short_digest(block), len(lines)])
+            entries.append([first, len(body), len(block), short_digest(block)])
             body += block
     named = {"meta": dict(meta), "sections": table, "large": large_segments}
     index = zlib.compress(dumps(named).encode(), 9)

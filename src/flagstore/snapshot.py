@@ -93,7 +93,11 @@ class Snapshot:
         *attributes* are those of its snapshot record.
         """
         body, record = self._body.changed(items), self.snapshot_record
-        counts = {section: body.count(section) for section in json.loads(record.counts)}
+        counts = json.loads(record.counts)
+        for section, texts in items.items():
+            before = sum(self._body.text(section, key) is not None for key in texts)
+            after = sum(text is not None for text in texts.values())
+            counts[section] = counts.get(section, 0) + after - before
         values = {**record._asdict(), **attributes, "counts": dumps(counts)}
         # What identifies and holds the earlier body is no longer of use.
         values |= {"index_data": b"", "index_digest": "", "body": b"", "chunks": ""}
@@ -149,7 +153,8 @@ class Snapshot:
         return iter(self.keys())
 
     def __len__(self) -> int:
-        return self._body.count("flags")
+        found: int = json.loads(self.snapshot_record.counts).get("flags", 0)
+        return found
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._body.text("flags", key) is not None

@@ -70,7 +70,7 @@ def test_any_json_round_trips_byte_for_byte(
     body = opened(encode({"flags": flags, "segments": segments}, meta))
     assert same(body.meta, meta)
     for section, items in (("flags", flags), ("segments", segments)):
-        assert body.count(section) == len(items)
+        assert len(body.keys(section)) == len(items)
         assert body.keys(section) == sorted(items)
         assert same(body.items(section), dict(sorted(items.items())))
         texts = {key: body.text(section, key) for key in sorted(items)}
@@ -89,7 +89,6 @@ def test_one_flag_inflates_one_block() -> None:
     for _ in range(2):
         assert get(body, "flags", "flag-0400") == flags["flag-0400"]
         assert get(body, "flags", "before-the-first") is None
-        assert body.count("flags") == 600
         assert len(body._blocks) == 1
     body.items("flags")
     assert len(body._blocks) > 3
