@@ -35,8 +35,8 @@ def invoke(event: Any) -> Any:
 
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[LaunchDarklySimulator]:
-    """Give a LaunchDarkly that never responds, for which a check waits half a second."""
-    short = Limits(faults=sync.SCHEDULED.faults, fetch_s=0.5)
+    """Give a LaunchDarkly that never responds, for which a check waits three seconds."""
+    short = Limits(faults=sync.SCHEDULED.faults, fetch_s=3)
     monkeypatch.setattr(sync, "SCHEDULED", short)
     with LaunchDarklySimulator(sdk_key=KEY) as provider:
         provider.faults.extend(faults.silence() for _ in range(1_000))
