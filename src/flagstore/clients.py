@@ -298,6 +298,10 @@ class Client(Flags):
         return made
 
     def _open_engine(self, snapshot: Snapshot, items: _Items) -> Engine | None:
+        """Return the engine of a flag set; it keeps what the last one has of items that are equal.
+
+        None if the flags cannot be evaluated.
+        """
         context = items.meta.get("context")
         options = context if isinstance(context, dict) else {}
         config = EngineConfig(
@@ -307,8 +311,13 @@ class Client(Flags):
             environment=self._environment or str(options.get("environment", "")),
             strategies=self._strategies,
         )
+        provider, earlier = snapshot.snapshot_record.provider, self._made
         try:
-            return open_engine(snapshot.snapshot_record.provider, items, config)
+            if earlier and earlier[1] and earlier[0].snapshot_record.provider == provider:
+                differing = snapshot.differing(earlier[0])
+                if differing is not None:
+                    return earlier[1].changed(items, differing)
+            return open_engine(provider, items, config)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
             # Without the exception's message, which may quote flags: they do not belong in a log.
             log("flags cannot be evaluated: %s", type(error).__name__, level=40)

@@ -194,8 +194,11 @@ class Body:
         Shared blocks are not decoded.
         """
         mine, theirs = self.sections.get(section, ()), other.sections.get(section, ())
-        shared = {entry[3] for entry in mine} & {entry[3] for entry in theirs}
-        here, there = (body._besides(section, shared) for body in (self, other))  # noqa: SLF001 - own class
+        here: dict[str, str | None] = {}
+        there: dict[str, str | None] = {}
+        if mine is not theirs:
+            shared = {entry[3] for entry in mine} & {entry[3] for entry in theirs}
+            here, there = (body._besides(section, shared) for body in (self, other))  # noqa: SLF001 - own class
         for key in {*self._overlay.get(section, ()), *other._overlay.get(section, ())}:  # noqa: SLF001
             here[key], there[key] = self.text(section, key), other.text(section, key)
         if section == LARGE_SECTION:

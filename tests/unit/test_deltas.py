@@ -13,6 +13,7 @@ from flagstore.clients import Client
 from flagstore.codec import dumps
 from flagstore.encode import DELTAS_BYTES, DELTAS_JSON_BYTES, content_digest, extend_deltas
 from flagstore.keys import SourceState, snapshot_key, state_key
+from simulators.launchdarkly_flags import rich_flags
 from simulators.provider import SOURCE
 from simulators.reader_store import RecordsReader
 from storesync.maintenance import mark_removed, restore_source, roll_back
@@ -38,12 +39,19 @@ class Rig(pipeline_rig.Rig):
         super().__init__(flags_of(count), segments={"s": ["x"], "t": ["y"]})
         self.sync()
         self.reads = RecordsReader(self.records)
-        self.reader = Client("prod", store=self.reads, replicas=1, ttl_s=0)
+        self.reader = self.client(self.reads)
         self.loaded = self.reader.snapshot()
+
+    def client(self, reads: RecordsReader | None = None) -> Client:
+        store, now = reads or RecordsReader(self.records), self.clock.now
+        return Client("prod", store=store, replicas=1, ttl_s=0, clock=now, monotonic=now)
 
     def change(self, **flags: Any) -> None:
         """Publish these flags, None for one that is removed."""
         self.provider.change(**flags)
+        self.checked()
+
+    def checked(self) -> None:
         self.clock.advance(60)
         assert self.sync(allow_shrink=self.digest()).outcome == "published"
 
@@ -246,6 +254,31 @@ def test_earlier_snapshot_stays_as_it_was() -> None:
     rig.change(**{"flag-01": None, "flag-02": {"on": False}, "new": {}})
     assert rig.refreshed() == [STATE]
     assert answers(earlier) == before
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_change_recompiles_only_its_own_flag(whole: bool) -> None:
+    """From deltas or from a whole set; flags for a context stay those of their moment."""
+    rig = Rig()
+    rig.provider.name, rig.provider.segments = "launchdarkly", {}
+    flags, _ = rich_flags(30)
+    name = min(key for key, flag in flags.items() if not flag["prerequisites"])
+    rig.provider.serve(flags)
+    rig.checked()
+    rig.refreshed()
+    earlier = rig.reader.for_context({"key": "u"})
+    before = earlier.all()
+    compiled = dict(rig.reader._engine(rig.loaded)[1]._flags)  # type: ignore[union-attr]
+    change = {"on": False, "offVariation": 1} | ({"x": "x" * DELTAS_JSON_BYTES} if whole else {})
+    flag = flags[name]
+    rig.change(**{name: {**flag, **change, "version": flag["version"] + 1}})
+    assert rig.refreshed() == [STATE, SNAPSHOT][: 1 + whole]
+    after = rig.reader.all({"key": "u"})
+    assert after == rig.client().all({"key": "u"})
+    assert after[name].reason == "OFF"
+    assert earlier.all() == before != after
+    now = rig.reader._engine(rig.loaded)[1]._flags  # type: ignore[union-attr]
+    assert {key for key in compiled if compiled[key] is not now[key]} == {name}
 
 
 def test_snapshot_that_lags_does_not_matter() -> None:
