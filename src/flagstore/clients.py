@@ -298,7 +298,7 @@ class Client(Flags):
         return made
 
     def _open_engine(self, snapshot: Snapshot, items: _Items) -> Engine | None:
-        """Return the engine of a flag set; it keeps what the last one has of items that are equal.
+        """Return the engine of a flag set; after deltas, it keeps what the last one compiled.
 
         None if the flags cannot be evaluated.
         """
@@ -313,7 +313,7 @@ class Client(Flags):
         )
         provider, earlier = snapshot.snapshot_record.provider, self._made
         try:
-            if earlier and earlier[1] and earlier[0].snapshot_record.provider == provider:
+            if earlier and earlier[1] and snapshot.shares_blocks(earlier[0]):
                 differing = snapshot.differing(earlier[0])
                 if differing is not None:
                     return earlier[1].changed(items, differing)

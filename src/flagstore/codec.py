@@ -2,6 +2,7 @@
 
 The body is a sequence of *blocks*. A block is a JSON object of adjacent items of one section,
 one item per line, deflated on its own: one flag is decoded without inflating or parsing the rest.
+The first block of a section is the preset dictionary of its others, which takes 16 to 50 % off.
 The *index* has the first key, place and digest of each block; the snapshot record has the digest
 of the index. So a digest covers every byte that is read. The index::
 
@@ -19,7 +20,7 @@ when a flag first needs the segment, and shared by publications while it stays t
 import json
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flagstore.errors import CorruptSnapshotError
@@ -93,7 +94,16 @@ class Body:
     Thread-safe: a block is the same whichever thread inflates it.
     """
 
-    __slots__ = ("_blocks", "_data", "_firsts", "_overlay", "large", "meta", "sections")
+    __slots__ = (
+        "_blocks",
+        "_data",
+        "_dictionaries",
+        "_firsts",
+        "_overlay",
+        "large",
+        "meta",
+        "sections",
+    )
 
     def __init__(self, index: bytes, index_digest: str, data: bytes) -> None:
         """Verify all digests now; raise CorruptSnapshotError if one does not match."""
@@ -105,6 +115,7 @@ class Body:
         self._firsts = {name: [e[0] for e in entries] for name, entries in self.sections.items()}
         self._data = data
         self._blocks: dict[int, str] = {}
+        self._dictionaries: dict[str, bytes] = {}
         self._overlay: dict[str, dict[str, str | None]] = {}
         """Section → key → item as JSON, None if it was removed: changes after the blocks."""
         for name, entries in self.sections.items():
@@ -128,17 +139,30 @@ class Body:
         }
         return other
 
-    def _block(self, entry: Sequence[Any]) -> str:
+    def _block(self, section: str, entry: Sequence[Any]) -> str:
         offset: int = entry[1]
         blocks = self._blocks
         text = blocks.get(offset)
         if text is None:
-            packed = self._data[offset : offset + entry[2]]
-            text = zlib.decompress(packed).decode("ascii")
+            packed, first = self._data[offset : offset + entry[2]], self.sections[section][0]
+            dictionary = self._dictionaries.get(section)
+            if dictionary is None:
+                dictionary = zlib.decompress(self._data[first[1] : first[1] + first[2]])
+                self._dictionaries[section] = dictionary
+            data = dictionary
+            if entry is not first:
+                data = zlib.decompressobj(zdict=dictionary).decompress(packed)
+            text = data.decode("ascii")
             if len(blocks) >= KEPT_BLOCKS:
                 blocks = self._blocks = {}
             blocks[offset] = text
         return text
+
+    def _lines(self, section: str, entry: Sequence[Any]) -> Iterator[tuple[str, str]]:
+        """Yield key and item as JSON, without parsing items: all at once take much memory."""
+        for line in self._block(section, entry).split("\n")[1:-1]:
+            key, end = _first_value(line)
+            yield key, line[end + 1 :].removesuffix(",")
 
     def text(self, section: str, key: str) -> str | None:
         """Return one item as JSON; None if there is none."""
@@ -153,7 +177,7 @@ class Body:
         place = bisect_right(firsts, key) - 1
         if place < 0:
             return None
-        block = self._block(self.sections[section][place])
+        block = self._block(section, self.sections[section][place])
         # One item per line, and JSON has no raw line ends: nothing else can match.
         label = f"\n{json.dumps(key)}:"
         start = block.find(label)
@@ -166,16 +190,14 @@ class Body:
         """Return all items of a section as JSON, except large ones, in key order."""
         found: dict[str, str] = {}
         for entry in self.sections.get(section, ()):
-            for line in self._block(entry).split("\n")[1:-1]:
-                key, end = _first_value(line)
-                found[key] = line[end + 1 :].removesuffix(",")
+            found.update(self._lines(section, entry))
         return self._with_changes(section, found, str) if self._overlay else found
 
     def items(self, section: str) -> dict[str, Any]:
         """Return all items of a section except large ones, in key order."""
         found: dict[str, Any] = {}
         for entry in self.sections.get(section, ()):
-            found.update(json.loads(self._block(entry)))
+            found.update(json.loads(self._block(section, entry)))
         return self._with_changes(section, found, json.loads) if self._overlay else found
 
     def _with_changes(
@@ -211,15 +233,12 @@ class Body:
         found: dict[str, str | None] = {}
         for entry in self.sections.get(section, ()):
             if entry[3] not in digests:
-                block = json.loads(self._block(entry))
-                found.update((key, dumps(item)) for key, item in block.items())
+                found.update(self._lines(section, entry))
         return found
 
     def keys(self, section: str) -> list[str]:
         """Return the sorted keys of a section, large items included."""
         found: dict[str, Any] = dict.fromkeys(self.large if section == LARGE_SECTION else ())
         for entry in self.sections.get(section, ()):
-            # Parse only the keys: all items at once would take too much memory.
-            lines = self._block(entry).split("\n")[1:-1]
-            found.update((_first_value(line)[0], None) for line in lines)
+            found.update(self._lines(section, entry))
         return sorted(self._with_changes(section, found, str) if self._overlay else found)

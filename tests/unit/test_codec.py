@@ -206,10 +206,11 @@ def test_differing_keys_of_two_bodies(seed: int) -> None:
 
 
 def test_one_changed_flag_inflates_its_own_block() -> None:
-    """Here, from 1 to 1.0, which are equal in Python."""
-    after = {**VARIED, "flag-0001": {**VARIED["flag-0001"], "v": 1.0}}
-    one, two = (opened(encode({"flags": flags}, {})) for flags in (VARIED, after))
-    assert two.differing(one, "flags") == {"flag-0001"}
+    """Unless that is the first one, their dictionary. From 1 to 1.0, which are equal in Python."""
+    before = {**VARIED, "flag-0150": {**VARIED["flag-0150"], "v": 1}}
+    after = {**before, "flag-0150": {**before["flag-0150"], "v": 1.0}}
+    one, two = (opened(encode({"flags": flags}, {})) for flags in (before, after))
+    assert two.differing(one, "flags") == {"flag-0150"}
     assert len(two._blocks) == len(one._blocks) == 1
     two.items("flags")
     assert len(two._blocks) > 1
