@@ -514,12 +514,13 @@ def test_metrics_and_alarms_that_are_billed() -> None:
     assert read == telemetry.ESSENTIAL
 
 
-def test_cost_of_a_small_deployment() -> None:
-    """A month costs at most $2 by default, of which CloudWatch's are at most $1.50."""
-    counted = results.load(REPOSITORY / "docs/benchmarks/results.json")["P8"].figures["small"]
-    lines = cost.ours(cost.LOADS[0], cost.Units(**counted))
-    assert sum(lines.values()) <= 2
-    assert sum(each for name, each in lines.items() if name.startswith("CloudWatch")) <= 1.5
+def test_cost_of_a_month() -> None:
+    """The small deployment costs at most $2, $1.50 of it CloudWatch's; the large one $70."""
+    counted = results.load(REPOSITORY / "docs/benchmarks/results.json")["P8"].figures
+    small, _, large = (cost.ours(load, cost.Units(**counted[load.name])) for load in cost.LOADS)
+    assert sum(small.values()) <= 2
+    assert sum(each for name, each in small.items() if name.startswith("CloudWatch")) <= 1.5
+    assert sum(large.values()) <= 70
 
 
 def test_dashboard_metrics(world: World, launchdarkly: LaunchDarklySimulator) -> None:
