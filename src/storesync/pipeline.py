@@ -83,7 +83,7 @@ class Sync:
         self._allow_shrink = allow_shrink
         self._verify = verify
         self._publisher = Publisher(source, store, deadline.clock, replicas=replicas)
-        self._published = PublishedReader(source.name, store)
+        self._published = PublishedReader(source.name, store, replicas)
         self._config_fingerprint = source.fingerprint(replicas)
         self._required: tuple[str, ...] = ()
         self._unmet: tuple[str, ...] = ()

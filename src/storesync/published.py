@@ -42,9 +42,11 @@ class PublishedReader:
 
     source: str
     store: Store
+    replicas: int = 1
+    """Number of replicas of the snapshot record."""
 
     def read(self, seen: SourceState, *, large: bool = False) -> Current:
-        """Read the published set; with *large*, also its large segments.
+        """Read the published set; with *large*, also its large segments and replicas.
 
         If the snapshot record is damaged, the set is read from the history: damage must not let an
         empty set past the guard.
@@ -60,6 +62,7 @@ class PublishedReader:
                 if found and large:
                     try:
                         self.verify_large(found)
+                        self._verify_replicas(found.record)
                     except CorruptStoreError:
                         return Current(found, damaged=True)
                 return Current(found, damaged)
@@ -123,6 +126,15 @@ class PublishedReader:
         """
         for segment in flag_set.large.values():
             self._load_segment(segment)
+
+    def _verify_replicas(self, record: SnapshotRecord | None) -> None:
+        for replica in range(1, self.replicas):
+            found = self.store.read(snapshot_key(self.source, replica)) or {}
+            with suppress(CorruptSnapshotError):
+                if SnapshotRecord.from_record(found) == record:
+                    continue
+            message = f"replica {replica} differs from the snapshot record"
+            raise CorruptStoreError(message)
 
     def _load(self, record: Record | None, what: str) -> FlagSet:
         if record is None:

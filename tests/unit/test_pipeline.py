@@ -147,6 +147,18 @@ def test_hourly_check_repairs_damaged_snapshot(damage: dict[str, Any]) -> None:
     assert rig.in_sync()
 
 
+@pytest.mark.parametrize("damage", [{"token": 1}, dict.fromkeys(SnapshotRecord._fields)])
+def test_hourly_check_repairs_a_replica_of_the_snapshot_record(damage: dict[str, Any]) -> None:
+    """One that differs, or that no reader understands."""
+    rig = Rig()
+    rig.sync(replicas=2)
+    rig.clock.advance(HOUR_S)
+    rig.update(snapshot_key("prod", 1), **damage)
+    assert rig.sync(replicas=2).outcome == "published"
+    rig.clock.advance(HOUR_S)
+    assert rig.sync(replicas=2).outcome == "unchanged"
+
+
 @pytest.mark.parametrize("damage", ["removed", "expired", "replaced"])
 def test_hourly_check_repairs_a_damaged_chunk(damage: str) -> None:
     """A large body is published again; DynamoDB leaves a stub of a chunk that had expired."""
