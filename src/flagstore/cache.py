@@ -115,6 +115,8 @@ class SnapshotCache:
         self._bootstrap = bootstrap
         self.current: Snapshot | None = None
         """The flag set in memory; None before the first load."""
+        self._loaded_from = 0
+        """The replica of the snapshot record that was loaded last."""
         self._checked_at = 0
         self.stale = False
         """Whether the last attempt to reach the store failed."""
@@ -298,7 +300,8 @@ class SnapshotCache:
         state = self._state(deadline)
         goes_back = state.publication != mine and state.published <= mine.token
         if goes_back:
-            # Either a replica lags, or the store has lost its history: a consistent read decides.
+            # Either a replica lags, or the store has lost its history: consistent reads decide, of
+            # the state and the record loaded last, which may reach another region before the state.
             state = self._state(deadline, consistent=True)
         if state.publication == mine:
             self._checked_at = max(self._checked_at, state.checked_at)
@@ -364,24 +367,30 @@ class SnapshotCache:
         self, deadline: float, at_least: Publication = NOTHING, *, consistent: bool = False
     ) -> Snapshot:
         """Read the published set; repeat consistently if it is torn or older than *at_least*."""
+        replica = self._loaded_from if consistent else self._replica()
         try:
-            return self._read(deadline, at_least, consistent=consistent)
+            return self._read(replica, deadline, at_least, consistent=consistent)
         except (CorruptSnapshotError, NotPublishedError):
             if consistent:
                 raise
-            return self._read(deadline, at_least, consistent=True)
+            # Replica 0 always exists; another may lag, or be missing if the writer keeps fewer.
+            return self._read(0, deadline, at_least, consistent=True)
 
-    def _read(self, deadline: float, at_least: Publication, *, consistent: bool) -> Snapshot:
-        # Replica 0 always exists; another may lag, or be missing if the writer keeps fewer.
-        key = snapshot_key(self.source, 0 if consistent else self._replica())
+    def _read(
+        self, replica: int, deadline: float, at_least: Publication, *, consistent: bool
+    ) -> Snapshot:
+        key = snapshot_key(self.source, replica)
         found = self._open().read(key, consistent=consistent, deadline=deadline)
         if found is None:
-            raise self._absent(deadline, consistent=consistent)
+            raise self._absent(deadline, consistent=consistent and not replica)
         record = SnapshotRecord.from_record(found)
         if record.token <= at_least.token and record.publication != at_least:
             raise NotPublishedError(
                 f"the snapshot record of {self.source!r} is behind its source state"
             )
+        current = self.current
+        if current is not None and record.publication == current.snapshot_record.publication:
+            return current  # its chunks need not be read again
         prefix, number = record.stored_chunks()
         if prefix != self._begun_body:  # chunks of an earlier body are useless now
             self._begun.pop(self._begun_body, None)
@@ -390,12 +399,13 @@ class SnapshotCache:
         if prefix:
             data = self._chunks(prefix, number, deadline, consistent=consistent)
         body = Body(record.index_data, record.index_digest, data)
-        known = {} if self.current is None else self.current.segments
+        known = {} if current is None else current.segments
         digests = {segment.data_digest for segment in body.large.values()}
         prefixes = {segment.prefix() for segment in body.large.values()}
         self._begun = {key: chunks for key, chunks in self._begun.items() if key in prefixes}
         self._pauses = {key: pause for key, pause in self._pauses.items() if not key}
         in_memory = {digest: data for digest, data in known.items() if digest in digests}
+        self._loaded_from = replica
         return Snapshot(self.source, record, body, self._segment, in_memory)
 
     def _absent(self, deadline: float, *, consistent: bool) -> NotLoadedError:
