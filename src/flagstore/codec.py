@@ -20,7 +20,7 @@ when a flag first needs the segment, and shared by publications while it stays t
 import json
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flagstore.errors import CorruptSnapshotError
@@ -133,10 +133,12 @@ class Body:
         other = object.__new__(Body)
         for name in Body.__slots__:
             setattr(other, name, getattr(self, name))
-        other._overlay = {
-            name: {**self._overlay.get(name, {}), **sections.get(name, {})}
-            for name in {*self._overlay, *sections}
-        }
+        other._overlay = {**self._overlay}
+        for name, texts in sections.items():
+            overlay = other._overlay[name] = {**self._overlay.get(name, {}), **texts}
+            for key, text in texts.items():
+                if text is None and self._stored(name, key) is None:
+                    del overlay[key]  # keys that come and go must not add up
         return other
 
     def _block(self, section: str, entry: Sequence[Any]) -> str:
@@ -218,10 +220,16 @@ class Body:
         mine, theirs = self.sections.get(section, ()), other.sections.get(section, ())
         here: dict[str, str | None] = {}
         there: dict[str, str | None] = {}
-        if mine is not theirs:
-            shared = {entry[3] for entry in mine} & {entry[3] for entry in theirs}
-            here, there = (body._besides(section, shared) for body in (self, other))  # noqa: SLF001 - own class
-        for key in {*self._overlay.get(section, ()), *other._overlay.get(section, ())}:  # noqa: SLF001
+        ours, others = self._overlay.get(section, {}), other._overlay.get(section, {})  # noqa: SLF001 - own class
+        changed: Iterable[str] = {**ours, **others}
+        if mine is theirs:  # an overlay may hold thousands of items: skip those that are shared
+            changed = [key for key in changed if ours.get(key, 0) is not others.get(key, 0)]
+        else:
+            # The first block is the dictionary of the others, whose digests cover 32 bits of it.
+            same = mine[0][3] == theirs[0][3] if mine and theirs else False
+            shared = {e[3] for e in mine} & {e[3] for e in theirs} if same else set()
+            here, there = (body._besides(section, shared) for body in (self, other))  # noqa: SLF001
+        for key in changed:
             here[key], there[key] = self.text(section, key), other.text(section, key)
         if section == LARGE_SECTION:
             here |= {key: segment.digest for key, segment in self.large.items()}

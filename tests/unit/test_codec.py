@@ -205,6 +205,29 @@ def test_differing_keys_of_two_bodies(seed: int) -> None:
     assert two.differing(one, "flags") == one.differing(two, "flags") == expected
 
 
+def test_differing_keys_of_blocks_that_look_alike() -> None:
+    """Equal changes of bytes taken from the first block, where Adler-32 does not show them."""
+    text = random.Random(1).randbytes(8_400).hex()
+    items = [text[:9_000] + mark + text[9_003:] for mark in ("131", "212")]
+    one, other = (opened(encode({"flags": {"a": item, "z": item}}, {})) for item in items)
+    assert one.sections["flags"][1][3] == other.sections["flags"][1][3]
+    assert one.differing(other, "flags") == {"a", "z"}
+
+
+def test_changed_bodies_hold_and_compare_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that come and go leave nothing, and shared items are not compared."""
+    first = opened(encode({"flags": many(100)}, {}))
+    body = first.changed({"flags": dict.fromkeys(first.keys("flags"), "1")})
+    came = body.changed({"flags": {"new": "1"}})
+    gone = came.changed({"flags": {"new": None}})
+    assert gone._overlay == body._overlay
+    assert gone.differing(body, "flags") == set()
+    looked_up: list[str] = []
+    monkeypatch.setattr(Body, "text", lambda _, _section, key: looked_up.append(key))
+    came.differing(gone, "flags")
+    assert set(looked_up) == {"new"}
+
+
 def test_one_changed_flag_inflates_its_own_block() -> None:
     """Unless that is the first one, their dictionary. From 1 to 1.0, which are equal in Python."""
     before = {**VARIED, "flag-0150": {**VARIED["flag-0150"], "v": 1}}
