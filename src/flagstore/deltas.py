@@ -13,11 +13,10 @@ the set is the one that was published.
 from __future__ import annotations
 
 import json
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from flagstore.codec import dumps
-from flagstore.encode import DAMAGED_DELTAS, content_digest
+from flagstore.encode import DAMAGED_DELTAS, content_digest, read_deltas
 
 if TYPE_CHECKING:
     from flagstore.keys import SourceState
@@ -36,7 +35,7 @@ def apply(snapshot: Snapshot, state: SourceState) -> Snapshot | None:
 
 
 def _apply(snapshot: Snapshot, state: SourceState) -> Snapshot | None:
-    links = json.loads(zlib.decompress(state.deltas))
+    links = read_deltas(state.deltas)
     record, places = snapshot.snapshot_record, [tuple(link[:2]) for link in links]
     if record.publication not in places or places[-1] != state.publication:
         return None

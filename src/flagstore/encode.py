@@ -35,7 +35,7 @@ DELTAS_BYTES = 2_400
 """Maximum size of deltas: the source state then stays below 4 KB, which is half a read unit."""
 DELTAS_JSON_BYTES = 32_768
 """Their maximum size before deflating: readers parse all of it."""
-DAMAGED_DELTAS = (zlib.error, LookupError, TypeError, ValueError)
+DAMAGED_DELTAS = zlib.error, AttributeError, LookupError, RecursionError, TypeError, ValueError
 """Raised while decoding damaged deltas, which are then ignored."""
 _MODULUS = 1 << 256
 
@@ -204,22 +204,41 @@ def extend_deltas(
             items.setdefault(section, {})[key] = new[section][key]
         else:
             removed.setdefault(section, []).append(key)
-    if content_digest(items, digest=state.digest, replaced=before) != record.digest:
-        return None  # the rest of the document or a large segment changed
     base: list[Any] = [state.published, state.nonce]
     identity = record.token, record.nonce, record.digest, record.published_at, record.revision
-    links: list[list[Any]] = [base, [*identity, items, removed]]
+    link = [*identity, items, removed]
+    # First, as all flags may have changed: fitting that into the chain would take seconds.
+    alone = _deflated([base, link])
+    if alone is None or old.keys() != new.keys():
+        return None
+    if content_digest(items, digest=state.digest, replaced=before) != record.digest:
+        return None  # the rest of the document or a large segment changed
     with suppress(*DAMAGED_DELTAS):
-        earlier = json.loads(zlib.decompress(state.deltas))
-        if earlier[-1][:2] == base:
-            links = [*earlier, links[-1]]
-    while len(links) > 1:
+        links = read_deltas(state.deltas)
+        if links[-1][:2] == base:
+            links.append(link)
+            while len(links) > 2:  # noqa: PLR2004 - else it is alone
+                if data := _deflated(links):
+                    return data
+                links[:2] = [links[1][:2]]
+    return alone
+
+
+def _deflated(links: list[list[Any]]) -> bytes | None:
+    """Return deltas as they are stored; None if they are too large or nested too deeply."""
+    with suppress(RecursionError):
         text = dumps(links).encode()
-        data = zlib.compress(text, 9)
-        if len(text) <= DELTAS_JSON_BYTES and len(data) <= DELTAS_BYTES:
-            return data
-        links[:2] = [links[1][:2]]
+        if len(text) <= DELTAS_JSON_BYTES:
+            data = zlib.compress(text, 9)
+            return data if len(data) <= DELTAS_BYTES else None
     return None
+
+
+def read_deltas(data: bytes) -> list[list[Any]]:
+    """Return deltas as JSON; raise one of ``DAMAGED_DELTAS`` if they are damaged or too large."""
+    # Not zlib.decompress: a few KB could inflate to gigabytes.
+    links: list[list[Any]] = json.loads(zlib.decompressobj().decompress(data, DELTAS_JSON_BYTES))
+    return links
 
 
 def unleash_document(snapshot: "Snapshot") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import zlib
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -103,7 +104,7 @@ def test_one_read_makes_a_warm_reader_current() -> None:
     assert rig.reader.info().counts == {"flags": 31, "segments": 2}
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_any_changes_seen_at_any_time(seed: int) -> None:
     """Random publications, of which a reader misses some; the digest is computed in full."""
     rng = random.Random(seed)
@@ -195,6 +196,11 @@ def set_item(links: list[Any]) -> list[Any]:
     return links
 
 
+def lists_for_objects(links: list[Any]) -> list[Any]:
+    links[-1][5] = {"flags": []}
+    return links
+
+
 def lose_a_link(links: list[Any]) -> list[Any]:
     return [*links[:-2], links[-1]]
 
@@ -216,6 +222,8 @@ CHANGES: dict[str, Callable[[Rig], None]] = {
     "a missing link": lambda rig: damage(rig, lose_a_link),
     "no links": lambda rig: damage(rig, lambda links: links[:1]),
     "another form": lambda rig: damage(rig, lambda _: {"links": 1}),
+    "sections of another form": lambda rig: damage(rig, lists_for_objects),
+    "too many levels": lambda rig: damage(rig, lambda _: zlib.compress(b"[" * 30_000)),
     "other bytes": lambda rig: damage(rig, lambda _: b"other"),
 }
 
@@ -233,17 +241,65 @@ def test_reader_loads_the_snapshot_after(change: str) -> None:
     assert rig.refreshed() == [STATE]
 
 
-def test_meta_changes_with_the_snapshot() -> None:
-    """The rest of the document is not in the deltas."""
-    old, new = SourceState(published=1, nonce="a"), {"flags": {"a": 1}}
-    old = old._replace(digest=content_digest({"flags": {}}, {"version": 1}))
-    record = Rig().loaded.snapshot_record
-    for meta, found in (({"version": 1}, True), ({"version": 2}, False)):
-        digest = content_digest(new, meta)
-        data = extend_deltas(
-            old, record._replace(digest=digest), {"flags": {}}, new, [("flags", "a")]
-        )
-        assert (data is not None) is found
+@pytest.mark.parametrize(
+    ("section", "item", "meta", "is_delta"),
+    [
+        ("flags", 1, {"version": 1}, True),
+        ("flags", 1, {"version": 2}, False),
+        ("other", 1, {"version": 1}, False),
+    ],
+    ids=["a flag", "the rest of the document", "a new section"],
+)
+def test_what_is_not_in_deltas(section: str, item: Any, meta: Any, *, is_delta: bool) -> None:
+    """The snapshot alone has it."""
+    old, new = {"flags": {}}, {"flags": {}} | {section: {"a": item}}
+    state = SourceState(published=1, nonce="a", digest=content_digest(old, {"version": 1}))
+    record = Rig().loaded.snapshot_record._replace(digest=content_digest(new, meta))
+    assert (extend_deltas(state, record, old, new, [(section, "a")]) is not None) is is_delta
+
+
+def test_item_that_deltas_nest_too_deeply() -> None:
+    """It is published, with the snapshot alone."""
+    record, found = Rig().loaded.snapshot_record, set()
+    levels = bisect_left(range(20_000), 1, key=lambda levels: digest_of(nested(levels)) is None)
+    levels -= 6
+    while digest := digest_of(nested(levels)):
+        new, state = {"flags": {"a": nested(levels)}}, SourceState(published=1, digest="0")
+        changed = record._replace(digest=digest)
+        found.add(extend_deltas(state, changed, {"flags": {}}, new, [("flags", "a")]) is None)
+        levels += 1
+    assert found == {False, True}
+
+
+def digest_of(item: Any) -> str | None:
+    """Return the digest of a set of one item; None if it has too many levels."""
+    try:
+        return content_digest({"flags": {"a": item}})
+    except RecursionError:
+        return None
+
+
+def nested(levels: int) -> Any:
+    item: Any = []
+    for _ in range(levels):
+        item = [item]
+    return item
+
+
+def test_change_of_everything_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For deltas and for the body, however many small changes come before it."""
+    rig, encoded = Rig(), []
+    for number in range(9):
+        rig.change(always=number)
+
+    def noted(item: Any) -> str:
+        encoded.append(dumps(item))
+        return encoded[-1]
+
+    monkeypatch.setattr("flagstore.encode.dumps", noted)
+    rig.change(**{f"flag-{number:02}": "x" * 9_000 for number in range(30)})
+    assert not rig.state().deltas
+    assert 500_000 < sum(map(len, encoded)) < 600_000
 
 
 def test_earlier_snapshot_stays_as_it_was() -> None:
