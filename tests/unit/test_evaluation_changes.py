@@ -255,3 +255,17 @@ def test_compiles_only_what_changed_and_frees_what_it_replaces(provider: str) ->
             freed.append(weakref.ref(items))
     finally:
         gc.enable()
+
+
+def test_unleash_forgets_what_a_removed_flag_once_needed() -> None:
+    """Its parent no longer uses the segment when the flag is removed."""
+    parent = {"name": "parent", "enabled": True, "strategies": [{"name": "default"}]}
+    child = {"name": "child", "enabled": True, "dependencies": [{"feature": "parent"}]}
+    with_segment = parent | {"strategies": [STRATEGY | {"segments": [1]}]}
+    segments = {"1": SEGMENT["unleash"]}
+    engine: Any = opened("unleash", {"flags": {}})
+    for flags in ({"parent": with_segment, "child": child}, {"parent": parent, "child": child}, {}):
+        engine = engine.changed(Items(flags=flags, segments=segments), {"flags": ["parent"]})
+        engine.evaluate("child", engine.context({}))
+    engine = engine.changed(Items(segments=segments), {"flags": ["child"]})
+    assert (engine._users, engine._needed, engine._evaluators) == ({}, {}, {})

@@ -102,19 +102,21 @@ class UnleashEngine:
         engine._evaluators = self._evaluators.copy()
         engine._needed, engine._users = self._needed.copy(), self._users.copy()
         dropped = {*keys.get("flags", ())}
-        for flag in dropped:
-            engine._forget(flag)
         for section, names in keys.items():
             for name in names:
                 dropped.update(engine._users.pop((section, name), ()))
-        for flag in dropped:
-            engine._evaluators.pop(flag, None)
+        engine._forget(dropped)
         return engine
 
-    def _forget(self, flag: str) -> None:
-        """Remove what a changed flag needed."""
-        for item in self._needed.pop(flag, ()):
-            others = kept(self._users.pop(item, {}), (flag,))
+    def _forget(self, flags: set[str]) -> None:
+        """Remove what is compiled of flags, and what they needed: a later version may not."""
+        needed: set[Item] = set()
+        for flag in flags:
+            self._evaluators.pop(flag, None)
+            needed.update(self._needed.pop(flag, ()))
+        for item in needed:
+            users = self._users.pop(item, {}).copy()  # another thread may be adding one
+            others = {user: None for user in users if user not in flags}
             if others:
                 self._users[item] = others
 
