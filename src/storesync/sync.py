@@ -90,8 +90,8 @@ RESERVED_MB = 200
 """Memory for code, a response and its text; the rest is for parsing."""
 RETRY_S = 10
 """Until a failed message is visible again; doubles. Replaces the queue's visibility timeout."""
-ERROR_CHARS = 200
-"""Maximum length of a message in the source state, which must stay small."""
+ERROR_BYTES = 200
+"""Maximum size of a message in the source state, which must stay below 4 KB with its deltas."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
@@ -410,7 +410,8 @@ class Syncer:
             return None  # the store failed, or time ran out
         with suppress(StoreSyncError):
             now, state = now_ms(self._clock), store.state(name)
-            note = dumps([now, reason, redact(str(error))[:ERROR_CHARS]])
+            text = redact(str(error)).encode(errors="replace")[:ERROR_BYTES]
+            note = dumps([now, reason, text.decode(errors="ignore")])
             with suppress(StoreSyncError):
                 store.commit(name, Condition(token=state.token), {"error": note})
             if state.checked_at:

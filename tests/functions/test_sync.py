@@ -27,7 +27,7 @@ from simulators.launchdarkly import LaunchDarklySimulator
 from simulators.split import SplitSimulator
 from simulators.split import rich_flags as split_flags
 from storesync import errors, providers, sync
-from storesync.sync import ERROR_CHARS
+from storesync.sync import ERROR_BYTES
 
 if TYPE_CHECKING:
     from simulators.appconfig import AppConfigSimulator
@@ -491,18 +491,19 @@ def test_error_in_state(
 ) -> None:
     """It stays until the next good check: `storesync status` needs no logs.
 
-    Neither a key nor the truncated half of one is stored in the table.
+    Neither a key nor the truncated half of one is stored in the table. Its bytes are limited.
     """
 
     def quoting(*_: object, **__: object) -> None:
-        raise errors.CredentialsRefusedError(f"{'x' * (ERROR_CHARS - 10)}{KEY}")
+        message = f"{'x' * (ERROR_BYTES - 10)}{KEY}{'旗' * 9}"
+        raise errors.CredentialsRefusedError(message)
 
     with monkeypatch.context() as broken:
         broken.setattr(providers.get("launchdarkly"), "fetch", quoting)
         invoke({"source": "prod"})
     at, reason, text = json.loads(state_of(prod)["error"]["S"])
     assert abs(at / 1000 - time.time()) < 60
-    assert (reason, text[-13:]) == ("CredentialsRefused", f"{'x' * 10}***")
+    assert (reason, text[-15:]) == ("CredentialsRefused", f"{'x' * 10}***旗旗")
     invoke({"source": "prod"})
     assert "error" not in state_of(prod)
     assert prod.flags("prod") == set(launchdarkly.flags())
