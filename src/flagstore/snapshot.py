@@ -20,7 +20,7 @@ class Info(NamedTuple):
     token: int
     """Grows with every publication."""
     digest: str
-    """SHA-256 of the content in hex."""
+    """Content digest in hex: equal for equal content."""
     counts: dict[str, int]
     """Section (``flags``, ``segments``) → number of items."""
     revision: int
