@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from flagstore import keys
 from flagstore.codec import Body
+from flagstore.encode import content_digest, read_deltas
 from flagstore.errors import ConfigurationError, CorruptSnapshotError
 from flagstore.keys import Key, SnapshotRecord, SourceState, Version
 
@@ -81,19 +82,21 @@ WRITTEN_SNAPSHOT: dict[int, dict[str, Any]] = {
         "key": "1",
         "token": 1_795_000_001,
         "provider": "launchdarkly",
-        "digest": "d15c1279c19415609df558ddf418edb18e39b171e9a9d5d450fdc2f48d94e964",
-        "counts": '{"flags":1,"segments":0}',
+        "digest": "7fd957a6ed3edffe8532446be551127a4d31b902832b83c002cf60dcdd22098a",
+        "counts": '{"flags":2,"segments":0}',
         "published_at": 1_795_000_000_000,
         "index_data": bytes.fromhex(
-            "78da15cd410e83201085e1bbcc7a9aa8e850bc8a6101e3409b2a2615e3c2787761f7fecdf72e5825"
-            "3b18af1b6117cedf2deda5202c2e96314d90e47cf147f8b71d19b0c18110f43c1b65c82ba6a0f8dd"
-            "28df1b61ad891c0d3e7480adb5158caba45c1d5bfcc5fda3d4abfb01c0f92537"
+            "78da4d8e4b0e83300c44efe2752a993a38a4574159248ea155f94825a80bc4dd1b76dd8c66164ff3"
+            "0e98b544781ca7814da5bcd665ab0b86298eb5f43d2cfabdc953e5bdee050c9a960db89c3d794e24"
+            "3c907448c97a15e79823b769b843303dac53fe032b46544955c4cea5061beb5cd7c69a94d0fa8cd9"
+            "0a7b08e11219675dcaf51faad7143fa35e8ae70f37c63463"
         ),
-        "index_digest": "db95964c17fee36532e4e018e47edbe6927551c85ab27923bf5b41b9c42b00d2",
+        "index_digest": "339e7e735a42162cfc05ee01ba05e458c4101125fb8a2c55a3788f7f617faa03",
         "revision": 0,
         "body": bytes.fromhex(
             "78daabe652ca4b2dd74dce484dcece2f2d51b2aa56ca4ead54b24215d551cacf53b22a292a4dd551"
-            "2a4b2d2ace04712d6ab96a01acf81557"
+            "2a4b2d2ace04712d6ab96a01acf8155778f9acf81557abe652cacf49c1a21d4514a23d2d31a71859"
+            "bf31503f00bd821587"
         ),
         "chunks": "",
         "nonce": "9f86d081884c7d65",
@@ -103,7 +106,7 @@ WRITTEN_STATE: dict[str, Any] = {
     "issued": 1_795_000_003,
     "token": 1_795_000_002,
     "published": 1_795_000_001,
-    "digest": "d15c1279c19415609df558ddf418edb18e39b171e9a9d5d450fdc2f48d94e964",
+    "digest": "7fd957a6ed3edffe8532446be551127a4d31b902832b83c002cf60dcdd22098a",
     "etag": '"5f3c"',
     "revision": 4711,
     "checked_at": 1_795_000_060_000,
@@ -119,6 +122,13 @@ WRITTEN_STATE: dict[str, Any] = {
     "issued_nonce": "fcde2b2edba56bf4",
     "check_nonce": "2c26b46b68ffc68f",
     "nonce": "9f86d081884c7d65",
+    "deltas": bytes.fromhex(
+        "78da558dcb6ac3500c05ff456b0574df927f2578614bba6d49482071528af1bf97bb297476736671"
+        "cee7d0248b081121785a49738ec25d83860c338e5e681010a47335e2c09cb5592d80d0ba49694b75"
+        "4b6ebd3b971473aeab9712426c4bb61456a1c829ae9c94286aaf646a1623092f807f070324dca15f"
+        "978f274c3bdcfcfba49fae97fb6b1b7ef11f98feaf08f71b4cdbe3e5086f7f3cbf86f2711cb81ff3"
+        "fc0b332b3ebc"
+    ),
 }
 
 
@@ -131,7 +141,8 @@ def test_snapshot_record_of_the_first_release() -> None:
     body = Body(found.index_data, found.index_digest, found.body)
     assert list(body.sections) == ["flags", "segments"]
     assert body.text("flags", "new-checkout") == '{"key":"new-checkout","on":true,"version":8}'
-    assert body.count("segments") == 0
+    assert body.text("flags", "old-checkout") == '{"key":"old-checkout","on":false,"version":3}'
+    assert content_digest({name: body.items(name) for name in body.sections}, {}) == found.digest
     for name in SnapshotRecord._fields[:7]:
         torn = {key: value for key, value in record.items() if key != name}
         with pytest.raises(CorruptSnapshotError, match="attributes are missing"):
@@ -143,3 +154,7 @@ def test_source_state_of_the_first_release() -> None:
     state = SourceState.from_record({**WRITTEN_STATE, "colour": "blue"})
     assert {name: getattr(state, name) for name in WRITTEN_STATE} == WRITTEN_STATE
     assert state.versions()[-1] == Version(1_795_000_001, 1_795_000_000_000)
+    flag = {"key": "new-checkout", "on": True, "version": 8}
+    changes: list[Any] = [{"flags": {"new-checkout": flag}}, {}]
+    identity = [state.published, state.nonce, state.digest, 1_795_000_000_000, 0]
+    assert read_deltas(state.deltas) == [[1_794_999_000, "e3b0c44298fc1c14"], identity + changes]
