@@ -76,7 +76,7 @@ def encode(
         for key, item in sections.get(LARGE_SECTION, {}).items()
         if len(dumps(item)) > LARGE_BYTES
     }
-    large_segments, written = _segments(large, token, known or {}, replicas)
+    large_segments, written = _segments(large, token, known or {}, replicas) if large else ({}, {})
     table: dict[str, list[list[Any]]] = {}
     body = bytearray()
     for section in sorted(sections):
@@ -205,33 +205,30 @@ def extend_deltas(
         else:
             removed.setdefault(section, []).append(key)
     base: list[Any] = [state.published, state.nonce]
+    links = [base]
+    if state.deltas:
+        with suppress(*DAMAGED_DELTAS):
+            earlier = read_deltas(state.deltas)
+            links = earlier if earlier[-1][:2] == base else links
     identity = record.token, record.nonce, record.digest, record.published_at, record.revision
-    link = [*identity, items, removed]
-    # First, as all flags may have changed: fitting that into the chain would take seconds.
-    alone = _deflated([base, link])
-    if alone is None or old.keys() != new.keys():
+    links.append([*identity, items, removed])
+    # Alone first, as all flags may have changed: fitting that into the chain would take seconds.
+    found, last = None, len(links) - 2
+    for first in (last, *range(last)):
+        try:
+            text = dumps([links[first][:2], *links[first + 1 :]]).encode()
+        except RecursionError:
+            break
+        data = zlib.compress(text, 9) if len(text) <= DELTAS_JSON_BYTES else text
+        fits = len(data) <= DELTAS_BYTES
+        found = data if fits else found
+        if fits == (first < last):  # it does not fit alone, or this is the longest chain that does
+            break
+    if found is None or old.keys() != new.keys():
         return None
-    if content_digest(items, digest=state.digest, replaced=before) != record.digest:
-        return None  # the rest of the document or a large segment changed
-    with suppress(*DAMAGED_DELTAS):
-        links = read_deltas(state.deltas)
-        if links[-1][:2] == base:
-            links.append(link)
-            while len(links) > 2:  # noqa: PLR2004 - else it is alone
-                if data := _deflated(links):
-                    return data
-                links[:2] = [links[1][:2]]
-    return alone
-
-
-def _deflated(links: list[list[Any]]) -> bytes | None:
-    """Return deltas as they are stored; None if they are too large or nested too deeply."""
-    with suppress(RecursionError):
-        text = dumps(links).encode()
-        if len(text) <= DELTAS_JSON_BYTES:
-            data = zlib.compress(text, 9)
-            return data if len(data) <= DELTAS_BYTES else None
-    return None
+    # Otherwise, the rest of the document or a large segment changed.
+    same = content_digest(items, digest=state.digest, replaced=before) == record.digest
+    return found if same else None
 
 
 def read_deltas(data: bytes) -> list[list[Any]]:

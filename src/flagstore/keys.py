@@ -75,7 +75,8 @@ def state_key(source: str) -> Key:
 
 def snapshot_key(source: str, replica: int = 0, layout: int = LAYOUT) -> Key:
     """Return the key of the snapshot record; each replica has its own namespace and partition."""
-    return Key(_numbered(f"{source}:$snapshot", replica), str(layout))
+    suffix = f"~{replica}" if replica else ""
+    return Key(f"{source}:$snapshot{suffix}", str(layout))
 
 
 def history_key(source: str, token: int) -> Key:
@@ -143,7 +144,8 @@ def pending_key(source: str, token: int, digest: str) -> Key:
 
 def chunks_namespaces(source: str) -> tuple[str, ...]:
     """Return the namespaces that chunks are spread over."""
-    return tuple(_numbered(f"{source}:$body", number) for number in range(CHUNK_NAMESPACES))
+    first = f"{source}:$body"
+    return first, *(f"{first}~{number}" for number in range(1, CHUNK_NAMESPACES))
 
 
 def chunks_prefix(token: int, digest: str) -> str:
@@ -157,11 +159,8 @@ def chunks_prefix(token: int, digest: str) -> str:
 
 def chunk_key(source: str, prefix: str, number: int) -> Key:
     """Return the key of one chunk, counted from 0."""
-    return Key(_numbered(f"{source}:$body", number % CHUNK_NAMESPACES), f"{prefix}{number:03d}")
-
-
-def _numbered(namespace: str, number: int) -> str:
-    return f"{namespace}~{number}" if number else namespace
+    namespace = chunks_namespaces(source)[number % CHUNK_NAMESPACES]
+    return Key(namespace, f"{prefix}{number:03d}")
 
 
 def usage_namespace(source: str) -> str:
