@@ -92,7 +92,7 @@ test: ## all checks and tests; says what was skipped and why
 	$(PYTEST)
 
 .PHONY: exhaustive
-exhaustive: .venv/.ready ## every interleaving of syncs, and 10,000 cold starts: half an hour
+exhaustive: .venv/.ready ## every interleaving of syncs with pins, expiry and lost writes: some fifteen minutes
 	$(PYTEST) --dist=load -m campaign tests/faults
 
 .PHONY: fuzz

@@ -122,6 +122,7 @@ def test_any_changes_seen_at_any_time(seed: int) -> None:
         rig.change(always=rng.random())
         if rng.random() < rng.choice((0.1, 0.9)):
             reads += [tuple(rig.refreshed())]
+    print(f"{reads.count((STATE,))} of {len(reads)} refreshes needed one read")
     assert set(reads) == {(STATE,), (STATE, SNAPSHOT)}  # some have missed too many
     assert reads.count((STATE,)) > len(reads) / 2
 
