@@ -67,7 +67,8 @@ class Detail(NamedTuple):
     error: str
     """An error code of the same module, such as ``FLAG_NOT_FOUND``; empty without an error."""
     rule: str
-    """LaunchDarkly: id of the rule, or key of the prerequisite. Split: label. Unleash: strategy."""
+    """LaunchDarkly: id of the rule, or key of the prerequisite. Split: label. Unleash: strategy.
+    AppConfig: whether flagstore's hash of `split` decided."""
     rule_index: int | None
     config: Any
     """Split: configuration of the treatment, a string. Unleash: payload of the variant."""

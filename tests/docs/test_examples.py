@@ -34,6 +34,13 @@ ASSERTIONS = {
     "README.md": """
 assert handler({"user": "ada"}, None) == {"color": "green"}
 """,
+    "docs/evaluate.md": """
+assert bucket("ada", "any", "abc") == 37307840
+assert bucket("Zoë 👋", "any", "grüezi") == 48800125
+assert bucket("ada", "abc") == 87425516
+assert bucket("42", "new-checkout") == 42174975
+assert split("ada", 37.307841, "any", "abc") and not split("ada", 37.30784, "any", "abc")
+""",
     "docs/read.md": """
 assert handler({"user": "ada"}, None) == {"color": "green", "why": "FALLTHROUGH"}
 assert flags.detail("beta", {"key": "ada", "plan": "pro"}).rule == "pro"

@@ -284,6 +284,17 @@ def test_configuration_outside_of_appconfigs_store(plain: AppConfigSimulator) ->
         fetch(plain)
 
 
+# -- split ----------------------------------------------------------------------------------------
+
+
+def test_option_for_split_is_published(plain: AppConfigSimulator) -> None:
+    """It is in the set's meta, where readers find it, and only if it is set."""
+    assert set_of(plain, split_hash="flagstore").meta["split_hash"] == "flagstore"
+    assert "split_hash" not in set_of(plain).meta
+    with pytest.raises(errors.ConfigurationError, match=r"must be flagstore; omit it to"):
+        fetch(plain, split_hash="aws")
+
+
 # -- freeform, options, region --------------------------------------------------------------------
 
 
@@ -304,7 +315,7 @@ def test_invalid_options() -> None:
     """All problems are named together, and nothing is sent."""
     bad = Source(
         "prod", "appconfig", "https://127.0.0.1:1", Secret(""),
-        {"region": "x/y", "live": "now", "format": "yaml"},
+        {"region": "x/y", "live": "now", "format": "yaml", "split_hash": "murmur3"},
     )  # fmt: skip
     with pytest.raises(errors.ConfigurationError) as caught:
         PROVIDER.fetch(bad, HttpClient(), "")

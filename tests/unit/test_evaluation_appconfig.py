@@ -8,7 +8,7 @@ AWS.AppConfig.FeatureFlags".
 from __future__ import annotations
 
 import copy
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -23,12 +23,12 @@ from simulators.flag_items import Items
 VIRGINIA: dict[str, Any] = {"state": "Virginia", "age": 70, "email": "ada@amazon.com"}
 
 
-def evaluate(flag: Any, context: Any = None, **meta: Any) -> base.Evaluation:
+def evaluate(flag: Any, context: Any = None, key: str = "f", **meta: Any) -> base.Evaluation:
     """Evaluate one flag."""
     config = base.EngineConfig(lambda: 0, lambda: 0)
-    engine = open_engine("appconfig", Items(meta, flags={"f": flag}), config)
+    engine = open_engine("appconfig", Items(meta, flags={key: flag}), config)
     assert engine
-    return engine.evaluate("f", engine.context({} if context is None else context))
+    return engine.evaluate(key, engine.context({} if context is None else context))
 
 
 def variants(*rules: str) -> dict[str, Any]:
@@ -152,6 +152,104 @@ def test_undocumented_rule(rule: str, context: dict[str, Any]) -> None:
     assert found == base.Evaluation(error=base.UNSUPPORTED)
 
 
+BUCKETS: list[tuple[str, str | None, Any, int]] = [
+    ("new-checkout", "abc", "ada", 37307840),
+    ("another-flag", "abc", "ada", 37307840),
+    ("new-checkout", "abc", "bob", 55660219),
+    ("new-checkout", "abc", "", 47715565),
+    ("new-checkout", "", "ada", 47036543),
+    ("new-checkout", "grüezi", "Zoë 👋", 48800125),
+    ("new-checkout", "a:1:b", "c", 57248698),
+    ("abc", None, "ada", 87425516),
+    ("new-checkout", None, "ada", 16402094),
+    *(("new-checkout", None, value, 42174975) for value in ("42", 42, 42.0)),
+    ("new-checkout", None, -7, 67686842),
+    *(("new-checkout", None, value, 89275025) for value in (0, -0.0)),
+    ("new-checkout", None, 2**53 - 1, 96733776),
+    *(("new-checkout", None, value, 64267836) for value in (True, "true")),
+    ("new-checkout", None, False, 8970485),
+]
+"""Flag, seed, value and bucket, which is not computed by code of this repository:
+
+    text='flagstore:split:seed:3:abc:ada'  # without a seed: flag:<bytes of the key>:<key>:<value>
+    echo $(( 16#$(printf %s "$text" | sha256sum | cut -c1-12) % 100000000 ))
+"""
+
+
+@pytest.mark.parametrize(("key", "seed", "value", "bucket"), BUCKETS)
+def test_split_by_own_hash(key: str, seed: str | None, value: Any, bucket: int) -> None:
+    """The value is in the share if its bucket is below the percentage, to six decimals."""
+    for threshold, variant in ((bucket, "Default"), (bucket + 1, "V0")):
+        whole, decimals = divmod(threshold, 1_000_000)
+        rule = f"(split pct::{whole}.{decimals:06d} by::$v"
+        flag = variants(rule + (")" if seed is None else f' seed::"{seed}")'))
+        found = evaluate(flag, {"v": value}, key, split_hash="flagstore")
+        assert (found.variant, found.rule) == (variant, "split (flagstore's hash)")
+        for other in ({}, {"split_hash": "another"}):
+            assert evaluate(flag, {"v": value}, key, **other).error == base.UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("rule", "context", "verdict"),
+    [
+        # As other operators: a missing value matches nothing, and is unknown inside `not`.
+        ('(split pct::100 by::$v seed::"s")', {}, False),
+        ("(not (split pct::0 by::$v))", {}, None),
+        ("(split pct::0 by::$v)", {"v": "a"}, False),
+        ("(not (split pct::0 by::$v))", {"v": "a"}, True),
+        ("(split pct::100.0 by::$v)", {"v": "a"}, True),
+        # Decimals after the sixth are rounded.
+        ('(split pct::37.3078407 by::$v seed::"abc")', {"v": "ada"}, True),
+        ('(split pct::373.078404e-1 by::$v seed::"abc")', {"v": "ada"}, False),
+        # Values without one text in all languages.
+        *(
+            ("(split pct::100 by::$v)", {"v": value}, None)
+            for value in (1.5, 2**53, -(2.0**53), float("nan"), float("inf"), ["a"], {}, "\ud800")
+        ),
+        ("(split pct::100 by::2024-01)", {}, None),
+        # Not in the guide.
+        ("(split pct::50 by::$v seed::7)", {"v": "a"}, None),
+        ("(split pct::50 by::$v seed::$v)", {"v": "a"}, None),
+        (r'(split pct::50 by::$v seed::"\ud800")', {"v": "a"}, None),
+    ],
+)
+def test_edges_of_own_hash(rule: str, context: dict[str, Any], verdict: bool | None) -> None:
+    assert compile_rule(rule, "f")(context) is verdict
+
+
+def test_shares_of_own_hash() -> None:
+    """Shares of 100,000 values are right; they are nested with one seed, else independent."""
+
+    def among(count: int, share: float, seed: str = "", key: str = "f") -> set[int]:
+        rule = compile_rule(f"(split pct::{100 * share} by::$id {seed})", key)
+        found = {number for number in range(count) if rule({"id": f"user-{number}"})}
+        assert abs(len(found) / count - share) < 4 * (share * (1 - share) / count) ** 0.5
+        return found
+
+    few, more = (among(100_000, share, 'seed::"a"') for share in (0.005, 0.25))
+    assert few < more
+    others = more, among(25_000, 0.4, 'seed::"b"'), among(25_000, 0.4), among(25_000, 0.4, key="g")
+    for one, other in combinations(others, 2):
+        expected = len(one & set(range(25_000))) * len(other) / 25_000
+        assert abs(len(one & other) - expected) < 4 * expected**0.5
+
+
+def test_own_hash_only_where_it_matters() -> None:
+    """An evaluation names the hash exactly if it would be UNSUPPORTED without it."""
+    split = '(split pct::50 by::$id seed::"abc")'
+    flag = variants('(eq $id "bob")', f'(and (eq $country "CH") {split})', '(gt $id "m")')
+    for context, variant, rule in (
+        ({"id": "bob"}, "V0", ""),
+        ({"id": "ada", "country": "CH"}, "V1", "split (flagstore's hash)"),
+    ):
+        found = evaluate(flag, context, split_hash="flagstore")
+        assert (found.variant, found.rule) == (variant, rule)
+        assert (evaluate(flag, context).variant is None) is bool(rule)
+    for context in ({"id": "ada", "country": "FR"}, {"id": 1.5, "country": "CH"}):
+        found = evaluate(flag, context, split_hash="flagstore")
+        assert found == base.Evaluation(error=base.UNSUPPORTED)
+
+
 def test_verdict_holds_whatever_the_unknown_operands() -> None:
     """A rule with a verdict has the same one when its unknown operands become true or false.
 
@@ -259,7 +357,8 @@ def test_freeform_flag() -> None:
 
 WORDS = st.sampled_from(
     [*'()[],1"\\é', "and", "or", "not", "eq", "gt", "in", "matches", "split", "exists", "pct::",
-     "by::", "in::", "pattern::", "key::", "$a", "$b", '"x"', '"a.*"', "2.5", "true", "2024-01"]
+     "by::", "seed::", "in::", "pattern::", "key::", "$a", "$b", '"x"', '"a.*"', "2.5", "true",
+     "2024-01"]
 )  # fmt: skip
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 
@@ -268,5 +367,6 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 @given(st.lists(WORDS, max_size=20), st.dictionaries(st.sampled_from("ab"), VALUES))
 def test_random_rules(words: list[str], context: dict[str, Any]) -> None:
     """No rule and no value of a context raises."""
-    for text in ("".join(words), " ".join(words)):
-        assert evaluate(variants(text or "("), context).error != base.EXCEPTION
+    for text in ("".join(words), " ".join(words), "(split pct::50 by::$a)"):
+        found = evaluate(variants(text or "("), context, split_hash="flagstore")
+        assert found.error != base.EXCEPTION

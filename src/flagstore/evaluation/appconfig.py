@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 FREEFORM = "freeform"
 """``format`` in the flag set's ``meta``: nothing in such a profile is a rule."""
+SPLIT_HASH = "flagstore"
+"""``split_hash`` in the flag set's ``meta``: `split` is evaluated by flagstore's own hash."""
+BY_HASH = "split (flagstore's hash)"
+"""``rule`` of an evaluation that depends on that hash: the agent may have chosen others."""
 
 _MALFORMED = Evaluation(error=base.MALFORMED_FLAG)
 _UNSUPPORTED = Evaluation(error=base.UNSUPPORTED)
@@ -48,7 +52,7 @@ _MOST = 2.0**64
 class AppConfigEngine:
     """Evaluates the ``flags`` of one flag set; compiled ones are kept."""
 
-    __slots__ = ("_compile", "_flags", "_items")
+    __slots__ = ("_compile", "_flags", "_items", "_own_split")
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class AppConfigEngine:
     ) -> None:
         self._items = items
         self._compile = _freeform if items.meta.get("format") == FREEFORM else _compile_flag
+        self._own_split = items.meta.get("split_hash") == SPLIT_HASH
         self._flags = flags or {}
 
     def changed(self, items: Items, keys: Mapping[str, Collection[str]]) -> AppConfigEngine:
@@ -91,7 +96,7 @@ class AppConfigEngine:
                 item = self._items.item("flags", key)
                 if item is None:
                     return NOT_FOUND
-                flag = self._flags[key] = self._compile(item)
+                flag = self._flags[key] = self._compile(item, key if self._own_split else None)
             return flag(context)
         except Exception as error:  # noqa: BLE001 - a flag must not break its caller
             return failed(key, error)
@@ -119,14 +124,17 @@ def _constant(evaluation: Evaluation) -> Flag:
     return lambda _context: evaluation
 
 
-def _freeform(value: Json) -> Flag:
+def _freeform(value: Json, _split_key: str | None) -> Flag:
     return _constant(Evaluation(value, reason=base.FALLTHROUGH))
 
 
-def _compile_flag(item: Json) -> Flag:
+def _compile_flag(item: Json, split_key: str | None) -> Flag:
+    """Compile a flag, whose key is given if `split` is evaluated by flagstore's hash."""
     try:
         if isinstance(item, dict):
-            return _multi_variant(item) if "_variants" in item else _constant(_basic(item))
+            if "_variants" in item:
+                return _multi_variant(item, split_key)
+            return _constant(_basic(item))
     except MalformedError:
         pass
     return _constant(_MALFORMED)
@@ -153,12 +161,12 @@ def _evaluation(
     return Evaluation(attributes if on else {}, variant, reason, rule_index=index, config=on)
 
 
-def _multi_variant(item: Json) -> Flag:
+def _multi_variant(item: Json, split_key: str | None) -> Flag:
     """Compile variants: the first whose rule is true, else the last one, which has no rule."""
     # Most flags are basic ones.
     from flagstore.evaluation.appconfig_rules import compile_rule  # noqa: PLC0415
 
-    compiled: list[tuple[Rule | None, Evaluation]] = []
+    listed: list[tuple[str, Evaluation]] = []
     variants = all_of(required(item, "_variants", list), dict)
     for index, variant in enumerate(variants):
         is_last = index == len(variants) - 1
@@ -167,10 +175,28 @@ def _multi_variant(item: Json) -> Flag:
             raise MalformedError("rule")
         name = required(variant, "name", str)
         attributes = optional(variant, "attributeValues", dict) or {}
-        evaluation = _evaluation(variant, attributes, name, None if is_last else index)
-        compiled.append((None if is_last else compile_rule(rule), evaluation))
-    if not compiled:
+        listed.append((rule, _evaluation(variant, attributes, name, None if is_last else index)))
+    if not listed:
         raise MalformedError("_variants")
+    flag = _first_match(listed, compile_rule)
+    if split_key is None or not any("split" in rule for rule, _ in listed):
+        return flag
+    hashed = _first_match(
+        [(rule, found._replace(rule=BY_HASH)) for rule, found in listed],
+        lambda rule: compile_rule(rule, split_key),
+    )
+
+    def with_hash(context: Context) -> Evaluation:
+        # Where no hash is needed, the result is AppConfig's, and does not name one.
+        found = flag(context)
+        return hashed(context) if found is _UNSUPPORTED else found
+
+    return with_hash
+
+
+def _first_match(listed: list[tuple[str, Evaluation]], compile_rule: Callable[[str], Rule]) -> Flag:
+    """Return the flag of variants, the last of which has no rule."""
+    compiled = [(compile_rule(rule) if rule else None, found) for rule, found in listed]
 
     def flag(context: Context) -> Evaluation:
         for rule, evaluation in compiled:

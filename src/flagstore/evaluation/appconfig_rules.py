@@ -32,6 +32,8 @@ _INT64 = range(-(2**63), 2**63)
 _MISSING = object()
 _TIME = object()
 """Stands for any timestamp; comparing it gives unknown."""
+_BUCKETS, _PER_PERCENT = 100_000_000, 1_000_000
+"""Of ``split``: a percentage counts to six decimals, and is rounded to them."""
 
 # -- tokens ---------------------------------------------------------------------------------------
 
@@ -56,7 +58,8 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "/": "/", "'"
 class _Tokens:
     """The tokens of a rule: as much of Ion as the guide shows."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, flag: str | None) -> None:
+        self.flag = flag
         found, at, text = [], 0, text.rstrip()
         while at < len(text):
             match = _TOKEN.match(text, at)
@@ -119,10 +122,16 @@ def _number(text: str) -> int | float:
 # -- expressions ----------------------------------------------------------------------------------
 
 
-def compile_rule(text: str) -> Rule:
-    """Compile one rule. A rule that cannot be parsed is unknown for every context."""
+def compile_rule(text: str, flag: str | None = None) -> Rule:
+    """Compile one rule. A rule that cannot be parsed is unknown for every context.
+
+    Args:
+        text: the rule.
+        flag: the key of its flag, to evaluate ``split`` by flagstore's hash (docs/evaluate.md);
+            without it, ``split`` is unknown.
+    """
     try:
-        tokens = _Tokens(text)
+        tokens = _Tokens(text, flag)
         rule = _expression(tokens, False, 0)  # noqa: FBT003 - a verdict
         tokens.take("")
     except UnsupportedError:
@@ -147,7 +156,7 @@ def _expression(tokens: _Tokens, missing: Verdict, depth: int) -> Rule:
             parts.append(_expression(tokens, inside, depth + 1))
         return _logical(operator, parts)
     if operator in {"exists", "matches", "split"}:
-        return _NAMED[operator](_named(tokens), missing)
+        return _NAMED[operator](_named(tokens), missing, tokens.flag)
     left = _operand(tokens)
     right: Operand = ("", _list(tokens)) if operator == "in" else _operand(tokens)
     if operator not in _COMPARISONS or not tokens.skip(")"):
@@ -268,22 +277,65 @@ _COMPARISONS: dict[str, Compare] = {
 }
 
 
-def _exists(operands: Operands, _missing: Verdict) -> Rule:
+def _exists(operands: Operands, _missing: Verdict, _flag: str | None) -> Rule:
     key = _last(operands, "key", str)
     return lambda context: key in context
 
 
-def _split(operands: Operands, _missing: Verdict) -> Rule:
-    by = operands.pop("by", None)
-    operands.pop("seed", None)
+def _split(operands: Operands, missing: Verdict, flag: str | None) -> Rule:
+    by, seed = operands.pop("by", None), operands.pop("seed", None)
     share = _last(operands, "pct", int, float)
     if by is None or not 0 <= share <= 100:  # noqa: PLR2004 - %
         raise UnsupportedError
+    if flag is not None:
+        return _hashed(by, _domain(seed, flag), int(share * _PER_PERCENT + 0.5), missing)
     verdict = {0: False, 100: True}.get(share)
     return lambda context: None if _read(by, context) is _MISSING else verdict
 
 
-def _matches(operands: Operands, missing: Verdict) -> Rule:
+def _domain(seed: Operand | None, flag: str) -> bytes:
+    """Return the bytes that are hashed before the value: equal seeds have equal buckets."""
+    kind, name = ("flag", flag) if seed is None else ("seed", seed[1])
+    if not isinstance(name, str):
+        raise UnsupportedError
+    data = _encoded(name)
+    return f"flagstore:split:{kind}:{len(data)}:".encode() + data + b":"
+
+
+def _hashed(by: Operand, domain: bytes, threshold: int, missing: Verdict) -> Rule:
+    """Return the rule that is true if the value's bucket is below the threshold."""
+    from hashlib import sha256  # noqa: PLC0415 - loads OpenSSL, 3 ms
+
+    def rule(context: Context) -> Verdict:
+        value = _read(by, context)
+        if value is _MISSING:
+            return missing
+        try:
+            # 6 bytes: an integer that other languages' floats represent, too.
+            head = sha256(domain + _encoded(value)).digest()[:6]
+        except UnsupportedError:
+            return None
+        return int.from_bytes(head) % _BUCKETS < threshold
+
+    return rule
+
+
+def _encoded(value: Any) -> bytes:  # noqa: ANN401 - any value
+    """Return a string, bool or whole number as UTF-8."""
+    kind = value.__class__
+    if kind is bool:
+        value = "true" if value else "false"
+    elif kind in {int, float} and abs(value) < _EXACT and value == int(value):
+        value = str(int(value))
+    if not isinstance(value, str):
+        raise UnsupportedError
+    try:
+        return value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise UnsupportedError from None
+
+
+def _matches(operands: Operands, missing: Verdict, _flag: str | None) -> Rule:
     subject = operands.pop("in", None)
     pattern = _last(operands, "pattern", str)
     from flagstore.evaluation.patterns import portable_matchers  # noqa: PLC0415 - rare
@@ -314,7 +366,7 @@ def _last(operands: Operands, name: str, *kinds: type) -> Any:  # noqa: ANN401 -
     return literal
 
 
-_NAMED: dict[str, Callable[[Operands, Verdict], Rule]] = {
+_NAMED: dict[str, Callable[[Operands, Verdict, str | None], Rule]] = {
     "exists": _exists,
     "matches": _matches,
     "split": _split,

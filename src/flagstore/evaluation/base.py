@@ -86,7 +86,8 @@ class Evaluation(NamedTuple):
     error: str = ""
     rule: str = ""
     """LaunchDarkly: the rule's id, or the prerequisite's key. Split: the label. Unleash: the name
-    of the strategy, or the reason of ``UNSUPPORTED``."""
+    of the strategy, or the reason of ``UNSUPPORTED``. AppConfig: whether flagstore's hash of
+    ``split`` decided."""
     rule_index: int | None = None
     """The index of the rule, condition, strategy or variant, from 0."""
     config: Any = None

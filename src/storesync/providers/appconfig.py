@@ -10,7 +10,8 @@ has two sections, each by key:
     ``flags`` of the document: names, constraints of attributes, deprecation; empty for a freeform
     profile
 
-``meta`` holds ``profile`` (application, environment and profile as configured) and ``format``.
+``meta`` holds ``profile`` (application, environment and profile as configured), ``format``, and
+``split_hash`` if the source has that option.
 
 The live version is that of the newest deployment that is ``COMPLETE``, or ``BAKING`` if the option
 ``live`` says so. The revision is that of the newest deployment in any state: ten times its number,
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 TITLE = "AWS AppConfig"
 FEATURE_FLAGS, FREEFORM = "feature-flags", "freeform"
+SPLIT_HASH = "flagstore"
+"""The only value of the option ``split_hash``."""
 LIVE = {"complete": frozenset({"COMPLETE"}), "baking": frozenset({"COMPLETE", "BAKING"})}
 """States of a deployment that count as live, by the option ``live``."""
 PAGE = 50
@@ -89,7 +92,7 @@ class AppConfig(Provider):
     name = "appconfig"
     title = TITLE
     default_base_url = "https://appconfig.{region}.amazonaws.com"
-    options = ("application", "environment", "profile", "region", "live", "format")
+    options = ("application", "environment", "profile", "region", "live", "format", "split_hash")
     needs_key = False
     revisions_of = "profile"
 
@@ -187,6 +190,8 @@ def _check_options(source: Source) -> None:
         problems.append('"live" must be complete or baking')
     if given.get("format", FEATURE_FLAGS) not in {FEATURE_FLAGS, FREEFORM}:
         problems.append(f'"format" must be {FEATURE_FLAGS} or {FREEFORM}')
+    if given.get("split_hash", SPLIT_HASH) != SPLIT_HASH:
+        problems.append(f'"split_hash" must be {SPLIT_HASH}; omit it to leave `split` unsupported')
     if problems:
         raise ConfigurationError(
             f"options in the SSM parameter <prefix>/sources/{source.name}: {', '.join(problems)}"
@@ -208,13 +213,10 @@ def _flag_set(options: Mapping[str, str], document: dict[str, Any], revision: in
         flags, definitions = _section(document, "values"), _section(document, "flags")
     if not all(map(is_key, (*flags, *definitions))):
         raise MalformedResponseError(f"{TITLE} responded with a key that cannot be stored")
-    profile = "/".join(options[name] for name in _EVENT_FIELDS)
-    return FlagSet(
-        AppConfig.name,
-        {"flags": flags, "definitions": definitions},
-        {"profile": profile, "format": form},
-        revision,
-    )
+    meta = {"profile": "/".join(options[name] for name in _EVENT_FIELDS), "format": form}
+    if "split_hash" in options:
+        meta["split_hash"] = options["split_hash"]
+    return FlagSet(AppConfig.name, {"flags": flags, "definitions": definitions}, meta, revision)
 
 
 def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
