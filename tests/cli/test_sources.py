@@ -10,6 +10,7 @@ import pytest
 from flagstore.keys import snapshot_key
 from local.stand_in import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from simulators.appconfig import AppConfigSimulator, rich_flags
+from simulators.appconfig_flags import experiment
 from storesync import providers
 from storesync.cli.parameters import AddOptions, SourceParameters, compose
 from storesync.cli.screen import Screen
@@ -61,6 +62,33 @@ def test_add_appconfig(rig: Rig, prod: LaunchDarklySimulator) -> None:
     assert "key" not in rig.parameter("credentials/prod")
     done = rig.run("source", "remove", "prod", "--yes")
     assert (done.code, "webhook" in done.out) == (0, False)
+
+
+def test_appconfig_experiment(rig: Rig) -> None:
+    """Its treatments are UNSUPPORTED until the source has the option for `split`."""
+    values, definitions = rich_flags(5)
+    key = "search-flag-0001"
+    keys = {"access_key": ACCESS_KEY_ID, "secret_key": SECRET_ACCESS_KEY}
+    with AppConfigSimulator(values, definitions, **keys) as server:
+        options = [f"--option={name}={text}" for name, text in server.options.items()]
+        add = ("source", "add", "shop", "--provider", "appconfig", *options, "--allow-http")
+        assert rig.run(*add, "--base-url", server.url).code == 0
+        server.run_experiment(key, experiment(values[key], '(eq $country "CH")', 50))
+        get = ("get", "shop", key, "--context", '{"entityId": "ada", "country": "CH"}')
+        for replace, error, rule in (
+            ((), "UNSUPPORTED", ""),
+            (("--replace", "--option=split_hash=flagstore"), "", "split (flagstore's hash)"),
+        ):
+            if replace:
+                assert rig.run(*add, "--base-url", server.url, *replace).code == 0
+            assert rig.json("sync", "shop")["sources"][0]["outcome"] == "published"
+            detail = rig.json(*get)["detail"]
+            assert (detail["error"], detail["rule"]) == (error, rule)
+            assert rig.run("diff", "shop", "--exit-code").code == 0
+        wrong = rig.run(*add, "--replace", "--option=split_hash=aws", "--base-url", server.url)
+        assert (wrong.code, '"split_hash" must be flagstore; omit it' in wrong.err) == (4, True)
+    assert rig.json("status", "--check")["sources"][0]["state"] == "ok"
+    assert rig.run("history", "shop").code == 0
 
 
 def test_nothing_is_written_after_an_error(rig: Rig, launchdarkly: LaunchDarklySimulator) -> None:

@@ -76,6 +76,8 @@ class AppConfigSimulator(ProviderServer):
         self.listeners: list[Callable[[dict[str, Any]], object]] = []
         self.events: list[dict[str, Any]] = []
         """All events as EventBridge carries them, the newest last."""
+        self.experiment_flags = ""
+        """A header of responses with a document; empty: none."""
         self.serves = 0
         """The version that everybody is served who is in no gradual deployment."""
         self._before: dict[int, int] = {}
@@ -167,6 +169,23 @@ class AppConfigSimulator(ProviderServer):
                     }
                 )
             self._publish()
+
+    def run_experiment(self, key: str, value: Mapping[str, Any], *, hosted: bool = True) -> int:
+        """Deploy a flag with an experiment's treatments, and return the deployment's number.
+
+        AWS does not document whether the version that it deploys is a hosted one.
+        """
+        with self.lock:
+            content = {**self._values, key: dict(value)}
+            number = self.deploy(self.put(document(content, self._definitions)))
+            self._find(number)["Type"] = "MANAGED"
+            self.complete(number)
+            if hosted:
+                self.experiment_flags = f"{key}=arn:aws:appconfig:x|t1=__t1__,t2=__t2__,c=__c__"
+            else:
+                self._find(number)["ConfigurationVersion"] = f"{number}-experiment"
+                self._publish()
+            return number
 
     def in_progress(self) -> int:
         """Return the number of the deployment that is not at its end; 0 if there is none."""
@@ -274,7 +293,8 @@ class AppConfigSimulator(ProviderServer):
         known = (self.ids["Application"][0], self.ids["ConfigurationProfile"][0])
         if (application, profile) != known or number not in self.versions:
             return _error(404, "ResourceNotFoundException")
-        return 200, self.versions[number], {"Version-Number": str(number)}
+        flags = {"Experiment-Flags": self.experiment_flags} if self.experiment_flags else {}
+        return 200, self.versions[number], {"Version-Number": str(number), **flags}
 
     def document(self) -> bytes:
         return compact({"Items": list(reversed(self.newest()["deployments"]))[: self.page_size]})

@@ -56,6 +56,31 @@ def multi_variant(*rules: str) -> dict[str, Any]:
     return {"_variants": [*chosen, {"name": "Default", "enabled": False}]}
 
 
+def experiment(value: Mapping[str, Any], audience: str, exposure: float) -> dict[str, Any]:
+    """Return a basic flag's value while an experiment of two treatments and a control runs on it.
+
+    The guide has the names of the variants, and no document: the rules are those of an emulator.
+    """
+
+    def below(percentage: float) -> str:
+        return f'(split pct::{percentage} by::$entityId seed::"123456789012:ba8toh7:x1:1")'
+
+    variants, low = [_treatment("__t1_override__", '(in $entityId ["tester"])', 1)], 0.0
+    for number, name in enumerate(("__t1__", "__t2__", "__c__"), 1):
+        high = low + exposure / 3
+        share = f"(and {below(high)} (not {below(low)}))" if low else below(high)
+        rule = f'(and (exists key::"entityId") {audience} {share})'
+        variants.append(_treatment(name, rule, number))
+        low = high
+    attributes = {name: each for name, each in value.items() if name != "enabled"}
+    default = {"name": "__default__", "enabled": value["enabled"], "attributeValues": attributes}
+    return {"_variants": [*variants, default]}
+
+
+def _treatment(name: str, rule: str, number: int) -> dict[str, Any]:
+    return {"name": name, "enabled": True, "rule": rule, "attributeValues": {"limit": number}}
+
+
 def document(values: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
     return {"version": "1", "flags": dict(definitions), "values": dict(values)}
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flagstore import Client
 from simulators import appconfig_flags, faults
 from simulators.appconfig import ACCOUNT, AppConfigSimulator
 from simulators.appconfig_flags import document, rich_flags
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
+from simulators.reader_store import RecordsReader
 from simulators.template import read_template
 from storesync import errors, providers
 from storesync.http import HttpClient
@@ -26,7 +29,8 @@ from storesync.retry import Deadline
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storesync.model import FetchResult, FlagSet
+    from flagstore.keys import Key, Record
+    from storesync.model import FetchResult, FlagSet, Report
 
 PROVIDER = AppConfig()
 
@@ -284,7 +288,58 @@ def test_configuration_outside_of_appconfigs_store(plain: AppConfigSimulator) ->
         fetch(plain)
 
 
-# -- split ----------------------------------------------------------------------------------------
+# -- experiments, split ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"split_hash": "flagstore"}])
+def test_experiment(options: dict[str, str]) -> None:
+    """Treatments are stored verbatim, and evaluated by flagstore's hash or UNSUPPORTED.
+
+    Those who are outside of the audience get the flag's own value either way.
+    """
+    records: dict[Key, Record] = {}
+    values, definitions = rich_flags(8)
+    key = "search-flag-0001"
+    treated = appconfig_flags.experiment(values[key], '(eq $country "CH")', 60)
+    with AppConfigSimulator(values, definitions) as server:
+
+        def sync() -> Report:
+            deadline = Deadline(FakeClock(), random.Random(1), 30)
+            store, where = MemoryStore(records), source(server, **options)
+            run = Sync(where, PROVIDER, store, http=HttpClient(), deadline=deadline)
+            return run.run([SyncRequest("prod", trigger="schedule")])
+
+        sync()
+        server.run_experiment(key, treated)
+        assert sync().outcome == "published"
+    client = Client("prod", store=RecordsReader(records), replicas=1)
+    assert client.snapshot()[key] == treated
+    assert client.detail(key, {"entityId": "ada", "country": "FR"}).variant == "__default__"
+    assert client.detail(key, {"country": "CH"}).variant == "__default__"
+    assert client.detail(key, {"entityId": "tester"}).variant == "__t1_override__"
+    details = [
+        client.detail(key, {"entityId": f"user-{number}", "country": "CH"})
+        for number in range(2_000)
+    ]
+    if not options:
+        assert {detail.error for detail in details} == {"UNSUPPORTED"}
+        return
+    assert {detail.rule for detail in details} == {"split (flagstore's hash)"}
+    found = Counter(detail.variant for detail in details)
+    assert found.keys() == {"__t1__", "__t2__", "__c__", "__default__"}
+    for variant, count in found.items():
+        assert abs(count - (800 if variant == "__default__" else 400)) < 80
+
+
+def test_experiment_that_is_not_hosted(plain: AppConfigSimulator) -> None:
+    """What was deployed before it stays live, and later deployments are read."""
+    before = set_of(plain)
+    plain.run_experiment("flag", {"enabled": True, "limit": 7}, hosted=False)
+    during = set_of(plain)
+    assert during.sections == before.sections
+    assert during.revision > before.revision
+    plain.roll_out(plain.put(numbered(2)))
+    assert limit(set_of(plain)) == 2
 
 
 def test_option_for_split_is_published(plain: AppConfigSimulator) -> None:

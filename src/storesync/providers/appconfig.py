@@ -271,7 +271,7 @@ class _Api:
             for item in _items(document):
                 if item.get("ConfigurationProfileId") == profile:
                     newest = newest or item
-                    if item["State"] in live:
+                    if item["State"] in live and not _is_unreadable_experiment(item):
                         return newest, item
             token = document.get("NextToken")
             if not token:
@@ -333,6 +333,15 @@ class _Api:
         throttled = "Throttling" in error or "TooMany" in error
         raise_for_status(response, name, TITLE, transient={_BAD_REQUEST} if throttled else ())
         return response
+
+
+def _is_unreadable_experiment(item: dict[str, Any]) -> bool:
+    """Return whether AppConfig deployed this itself, from a version that it does not host.
+
+    An experiment makes such deployments. What was deployed before it remains readable.
+    """
+    version = str(item.get("ConfigurationVersion"))
+    return item.get("Type") == "MANAGED" and not _NUMBER.fullmatch(version)
 
 
 def _items(document: dict[str, Any]) -> list[dict[str, Any]]:
