@@ -245,6 +245,12 @@ def test_rows_of_the_next_source_stay(place: Place, purge: bool) -> None:
     assert taken not in json.loads(place.store().state("prod").rows_at)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [PLACES[0], pytest.param(PLACES[1], marks=pytest.mark.campaign), *PLACES[2:]],
+    ids="-".join,
+    indirect=True,
+)
 def test_killed_moves_are_completed(place: Place) -> None:
     """A sync that is killed at any call loses track of no row.
 
@@ -270,6 +276,7 @@ def test_killed_moves_are_completed(place: Place) -> None:
         former = prefix
         moment, number = ("after", number) if moment == "before" else ("before", number + 1)
     assert killed >= 20
+    print(f"{killed} moves of rows killed")
 
 
 def test_rollback_writes_the_rows(place: Place) -> None:
