@@ -107,9 +107,9 @@ def sync(aws: StandIn, table: str, memory_mb: int, **servers: Any) -> list[dict[
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(repeated(b"[]"), id="empty arrays"),
+        pytest.param(repeated(b"[]"), id="empty arrays", marks=pytest.mark.campaign),
         pytest.param(repeated(b'{"a":0}'), id="small objects"),
-        pytest.param(many_names(), id="many names"),
+        pytest.param(many_names(), id="many names", marks=pytest.mark.campaign),
     ],
 )
 def test_response_that_fills_memory_fails_only_its_source(

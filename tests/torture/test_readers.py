@@ -101,7 +101,7 @@ class Reading:
 
 @pytest.mark.parametrize(
     ("publications", "required"),  # at least as many reads beside them
-    [(25, 1_000), pytest.param(500, 100_000, marks=pytest.mark.campaign)],
+    [(15, 600), pytest.param(500, 100_000, marks=pytest.mark.campaign)],
     ids=["dose", "all"],
 )
 def test_readers_during_publications(
