@@ -404,8 +404,10 @@ def four_drains(
     rng, killed, written = random.Random(5), list[Any](), threading.Event()
 
     def writes() -> None:
-        write()
-        written.set()
+        try:
+            write()
+        finally:
+            written.set()  # or the others would wait for ever
 
     def drains() -> None:
         while not written.is_set() or left(rig):

@@ -123,6 +123,7 @@ def test_four_drains_beside_an_sdk(
     rig: RedisRig, keys: int, kills: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its impressions and events arrive, at most one batch of each again per killed run."""
+    processes.needs_node()  # not in a thread, which cannot skip
     size = keys // 10
     monkeypatch.setattr(redis_queues, "BATCH_ENTRIES", size)
     killed = four_drains(rig, lambda: use(rig, "node", "DEBUG", keys, 1), kills, monkeypatch)
