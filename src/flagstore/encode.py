@@ -2,8 +2,8 @@
 
 :mod:`flagstore.codec` and :mod:`flagstore.deltas` decode them. Equal flag sets have the same
 *content digest*, regardless of the order of items and keys: the sum of the items' hashes modulo
-2^256, so that it can be updated from the items that changed. It reveals damage and mixed sets, not
-a forger, who could write the digest as well. The digests of bytes are in the body's index.
+2^256, so that it can be updated from the items that changed. It reveals damage and mixed sets, but
+not forgery: a forger could write the digest as well. The digests of bytes are in the body's index.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.

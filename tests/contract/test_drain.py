@@ -407,7 +407,7 @@ def four_drains(
         try:
             write()
         finally:
-            written.set()  # or the others would wait for ever
+            written.set()  # otherwise, the other threads never end
 
     def drains() -> None:
         while not written.is_set() or left(rig):
