@@ -302,22 +302,22 @@ class Client(Flags):
 
         None if the flags cannot be evaluated.
         """
-        context = items.meta.get("context")
-        options = context if isinstance(context, dict) else {}
-        config = EngineConfig(
-            now=self._clock,
-            random=_random,
-            app_name=self._app_name or str(options.get("appName", "")),
-            environment=self._environment or str(options.get("environment", "")),
-            strategies=self._strategies,
-        )
-        provider, earlier = snapshot.snapshot_record.provider, self._made
+        earlier = self._made
         try:
             if earlier and earlier[1] and snapshot.shares_blocks(earlier[0]):
                 differing = snapshot.differing(earlier[0])
                 if differing is not None:
                     return earlier[1].changed(items, differing)
-            return open_engine(provider, items, config)
+            context = items.meta.get("context")
+            options = context if isinstance(context, dict) else {}
+            config = EngineConfig(
+                now=self._clock,
+                random=_random,
+                app_name=self._app_name or str(options.get("appName", "")),
+                environment=self._environment or str(options.get("environment", "")),
+                strategies=self._strategies,
+            )
+            return open_engine(snapshot.snapshot_record.provider, items, config)
         except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
             # Without the exception's message, which may quote flags: they do not belong in a log.
             log("flags cannot be evaluated: %s", type(error).__name__, level=40)

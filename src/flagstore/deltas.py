@@ -55,8 +55,10 @@ def _apply(snapshot: Snapshot, state: SourceState) -> Snapshot | None:
     token, nonce, expected, published_at, revision = links[-1][:5]
     if not digest == expected == state.digest:
         return None
-    identity = {"token": token, "nonce": nonce, "digest": digest}
-    return snapshot.changed(found, **identity, published_at=published_at, revision=revision)
+    later = record._replace(
+        token=token, nonce=nonce, digest=digest, published_at=published_at, revision=revision
+    )
+    return snapshot.changed(found, later)
 
 
 def _items(sections: Texts) -> dict[str, dict[str, Any]]:

@@ -86,24 +86,23 @@ class Snapshot:
         )
 
     def changed(
-        self, items: Mapping[str, Mapping[str, str | None]], **attributes: int | str
+        self, items: Mapping[str, Mapping[str, str | None]], record: SnapshotRecord
     ) -> "Snapshot":
         """Return a later flag set: this one with other items, as JSON or None for removed ones.
 
-        *attributes* are those of its snapshot record.
+        Its *record* is this one's with another identity; counts and body are adjusted here.
         """
-        body, record = self._body.changed(items), self.snapshot_record
+        body = self._body.changed(items)
         counts = json.loads(record.counts)
         for section, texts in items.items():
             before = sum(self._body.text(section, key) is not None for key in texts)
             after = sum(text is not None for text in texts.values())
             counts[section] = counts.get(section, 0) + after - before
-        values = {**record._asdict(), **attributes, "counts": dumps(counts)}
         # What identifies and holds the earlier body is no longer of use.
-        values |= {"index_data": b"", "index_digest": "", "body": b"", "chunks": ""}
-        return Snapshot(
-            self.source, SnapshotRecord(**values), body, self._load_segment, self.segments
+        record = record._replace(
+            counts=dumps(counts), index_data=b"", index_digest="", body=b"", chunks=""
         )
+        return Snapshot(self.source, record, body, self._load_segment, self.segments)
 
     def held(self, section: str, key: str) -> str | None:
         """Return an item in memory as JSON; None if there is none, or it is a large segment."""
