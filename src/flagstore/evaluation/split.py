@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from flagstore.evaluation.base import EngineConfig, Items, Json
-    from flagstore.evaluation.split_matchers import Context, Match
+    from flagstore.evaluation.split_matchers import Context, Decide, Match
 
-    Decide = Callable[[Context], Evaluation]
     Choice = tuple[Evaluation | None, Decide]
     """The result if it is constant, and a function that returns it."""
     Step = tuple[Match, Evaluation | None, Decide]

@@ -25,15 +25,58 @@ from flagstore.evaluation.base import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
+    from typing import Protocol
 
-    from flagstore.evaluation.base import Json
+    from flagstore.evaluation.base import Evaluation, Json
     from flagstore.evaluation.semver import LooseVersion
-    from flagstore.evaluation.split import SplitEngine
 
     Match = Callable[["Context"], Any]
     """Returns a truthy value if a context matches."""
     Test = Callable[[Any], bool]
     """The same for a value: an attribute, or the key."""
+    Decide = Callable[["Context"], Evaluation]
+
+    class Group(Protocol):
+        """A rule-based segment."""
+
+        @property
+        def keys(self) -> AbstractSet[str]:
+            """Excluded keys."""
+
+        def contains(self, context: Context) -> bool:
+            """Return whether a context is in it."""
+
+        def matches(self, context: Context) -> bool:
+            """Return whether a condition matches."""
+
+        def excludes(self, context: Context) -> bool:
+            """Return whether the context is in an excluded segment."""
+
+    class Engine(Protocol):
+        """Finds the other flags and segments that a matcher refers to."""
+
+        @property
+        def flags(self) -> Mapping[str, Decide]:
+            """Those compiled so far."""
+
+        @property
+        def segments(self) -> Mapping[str, frozenset[str]]:
+            """The same for keys of segments."""
+
+        @property
+        def rule_based(self) -> Mapping[str, Group]:
+            """The same for rule-based segments."""
+
+        def flag(self, name: str) -> Decide | None:
+            """Compile a flag; None if it does not exist."""
+
+        def segment(self, name: str) -> frozenset[str]:
+            """Compile a segment."""
+
+        def rule_based_segment(self, name: str) -> Group:
+            """Compile a rule-based segment; MalformedError if there is none."""
+
 
 CONTROL = "control"
 """The SDK's treatment where it cannot evaluate; other flags can depend on it."""
@@ -59,7 +102,7 @@ class Context:
     )
 
     def __init__(
-        self, engine: SplitEngine, key: str, bucketing_key: str, values: dict[Any, Any]
+        self, engine: Engine, key: str, bucketing_key: str, values: dict[Any, Any]
     ) -> None:
         self.engine = engine
         """Finds other flags and segments: matchers hold nothing of a flag set, which may change."""
@@ -94,7 +137,7 @@ class Context:
         return inner
 
 
-def make_context(engine: SplitEngine, given: Mapping[str, Any]) -> Context:
+def make_context(engine: Engine, given: Mapping[str, Any]) -> Context:
     """Split a caller's context, which is not changed, into keys and attributes.
 
     The matching key is ``key``, ``targetingKey`` or ``targeting_key``, the first that is not None;
