@@ -251,7 +251,10 @@ def test_rows_of_the_next_source_stay(place: Place, purge: bool) -> None:
     ids="-".join,
     indirect=True,
 )
-def test_killed_moves_are_completed(place: Place) -> None:
+@pytest.mark.parametrize(
+    "step", [2, pytest.param(1, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
+def test_killed_moves_are_completed(place: Place, step: int) -> None:
     """A sync that is killed at any call loses track of no row.
 
     It never mistakes its own rows for another program's. The next sync has the same option, or
@@ -274,7 +277,7 @@ def test_killed_moves_are_completed(place: Place) -> None:
         assert place.names(prefix) == place.required(prefix)
         assert former is None or place.names(former) == set()
         former = prefix
-        moment, number = ("after", number) if moment == "before" else ("before", number + 1)
+        moment, number = ("after", number) if moment == "before" else ("before", number + step)
     assert killed >= 20
     print(f"{killed} moves of rows killed")
 
