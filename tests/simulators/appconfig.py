@@ -6,6 +6,7 @@ It behaves as the API's models and the user guide say (``appconfig_flags`` has t
   ``BAKING``, then ``COMPLETE``; one that is stopped or that an alarm ends is ``ROLLED_BACK``; one
   that was complete and is stopped with ``Allow-Revert`` is ``REVERTED``. Then the version before is
   served again. ``serves`` tracks that separately from the states.
+- A deployment with a strategy goes from step to step by the clock, at :meth:`Strategy.steps`.
 - Deployments are listed from the highest number down, those of other profiles among them.
 - Events are sent for the AWS-authored extension's actions: start, complete and rolled back. A
   revert has no event.
@@ -17,6 +18,9 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
@@ -36,6 +40,7 @@ ACCOUNT = "123456789012"
 _UNDOABLE = {"DEPLOYING", "BAKING"}
 _KINDS = {"COMPLETE": "OnDeploymentComplete", "ROLLED_BACK": "OnDeploymentRolledBack"}
 _LIST = re.compile(r"/applications/([^/]+)/environments/([^/]+)/deployments")
+_ONE = re.compile(_LIST.pattern + r"/(\d+)")
 _GET = re.compile(
     r"/applications/([^/]+)/configurationprofiles/([^/]+)/hostedconfigurationversions/(\d+)"
 )
@@ -44,6 +49,32 @@ Response = tuple[int, bytes, dict[str, str]]
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/[^,]+, SignedHeaders=(?P<names>[^,]+), .+"
 )
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A deployment strategy."""
+
+    minutes: float
+    factor: float
+    growth: str = "LINEAR"
+    bake_minutes: float = 0.0
+    as_logged: bool = False
+    """Steps come as in AWS' recorded log of 2021, not as its guide says."""
+
+    def steps(self) -> list[tuple[float, float]]:
+        """Return each step's time in seconds from the start, and its percentage."""
+        shares = [self.factor]
+        while shares[-1] < 100:
+            last = shares[-1]
+            following = 2 * last if self.growth == "EXPONENTIAL" else last + self.factor
+            shares.append(min(100.0, following))
+        whole_s = 60 * self.minutes
+        between_s = whole_s / (len(shares) + self.as_logged)
+        if self.growth == "LINEAR" and not self.as_logged:
+            between_s = whole_s * self.factor / 100
+        times = (min(between_s * number, whole_s) for number in range(1, len(shares) + 1))
+        return list(zip(times, shares, strict=True))
 
 
 class AppConfigSimulator(ProviderServer):
@@ -61,8 +92,11 @@ class AppConfigSimulator(ProviderServer):
         secret_key: str = "appconfig-secret-access-key-0001",  # noqa: S107
         region: str = "eu-west-1",
         freeform: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
+        self.clock = clock
+        self._strategies: dict[int, Strategy] = {}
         self.access_key, self.sdk_key = access_key, secret_key
         self.region = region
         self.freeform = freeform
@@ -138,7 +172,8 @@ class AppConfigSimulator(ProviderServer):
         self.complete(number)
         return number
 
-    def deploy(self, version: int) -> int:
+    def deploy(self, version: int, strategy: Strategy | None = None) -> int:
+        """Start a deployment; without a strategy, the caller takes its steps."""
         with self.lock:
             number = len(self._deployments) + 1
             assert version in self.versions
@@ -150,8 +185,19 @@ class AppConfigSimulator(ProviderServer):
                     "ConfigurationProfileId": self.ids["ConfigurationProfile"][0],
                     "ConfigurationName": self.ids["ConfigurationProfile"][1],
                     "ConfigurationVersion": str(version),
+                    "PercentageComplete": 0.0,
+                    "StartedAt": _iso(self.clock()),
+                    "EventLog": [],
                 }
             )
+            if strategy is not None:
+                self._strategies[number] = strategy
+                self._deployments[-1] |= {
+                    "DeploymentDurationInMinutes": strategy.minutes,
+                    "GrowthType": strategy.growth,
+                    "GrowthFactor": strategy.factor,
+                    "FinalBakeTimeInMinutes": strategy.bake_minutes,
+                }
             self._to(number, "DEPLOYING")
             self._log("OnDeploymentStart", number)
             return number
@@ -192,12 +238,45 @@ class AppConfigSimulator(ProviderServer):
         last = self._deployments[-1] if self._deployments else {}
         return int(last["DeploymentNumber"]) if last.get("State") in _UNDOABLE else 0
 
-    def step(self, number: int) -> None:
-        self._to(number, "DEPLOYING")
+    def step(self, number: int, percentage: float = 50.0, at: float | None = None) -> None:
+        """Let a deployment reach a percentage."""
+        with self.lock:
+            found = self._find(number)
+            when = _iso(self.clock() if at is None else at)
+            event = {"EventType": "PERCENTAGE_UPDATED", "OccurredAt": when}
+            log = [event, *found["EventLog"]]  # the newest first
+            found |= {"PercentageComplete": percentage, "EventLog": log}
+            self._to(number, "DEPLOYING")
 
     def bake(self, number: int) -> None:
         """Let a deployment reach everybody, and wait for alarms."""
+        self._find(number)["PercentageComplete"] = 100.0
         self._to(number, "BAKING")
+
+    def tick(self) -> None:
+        """Take all steps that are due by the strategy of the deployment in progress."""
+        with self.lock:
+            number = self.in_progress()
+            strategy = self._strategies.get(number)
+            if strategy is None:
+                return
+            found = self._find(number)
+            start = datetime.fromisoformat(found["StartedAt"]).timestamp()
+            elapsed = self.clock() - start
+            for after_s, percentage in strategy.steps():
+                if found["PercentageComplete"] < percentage and elapsed >= after_s:
+                    self.step(number, percentage, start + after_s)
+                    found = self._find(number)
+            end_s = 60 * strategy.minutes
+            if found["State"] == "DEPLOYING" and elapsed >= end_s:
+                self.bake(number)
+            if elapsed >= end_s + 60 * strategy.bake_minutes:
+                self.complete(number)
+
+    def percentage(self) -> float:
+        """Return the share that has the newest version; 100 without a deployment in progress."""
+        number = self.in_progress()
+        return float(self._find(number)["PercentageComplete"]) if number else 100.0
 
     def complete(self, number: int) -> None:
         with self.lock:
@@ -261,7 +340,10 @@ class AppConfigSimulator(ProviderServer):
             return _error(403, error)
         path, _, query = request.path.partition("?")
         given = {name: values[0] for name, values in parse_qs(query).items()}
+        self.tick()
         with self.lock:
+            if found := _ONE.fullmatch(path):
+                return self._one(unquote(found[1]), unquote(found[2]), int(found[3]))
             if found := _LIST.fullmatch(path):
                 return self._list(unquote(found[1]), unquote(found[2]), given)
             if found := _GET.fullmatch(path):
@@ -280,11 +362,22 @@ class AppConfigSimulator(ProviderServer):
         size = min(int(query.get("max_results", 50)), self.page_size)
         # A later page is of the state that the first one was of.
         state = self.served() if not begin else self.newest()
-        items = list(reversed(state["deployments"]))
+        items = [
+            {name: each[name] for name in each if name != "EventLog"}
+            for each in reversed(state["deployments"])
+        ]
         page: dict[str, Any] = {"Items": items[begin : begin + size]}
         if begin + size < len(items):
             page["NextToken"] = str(begin + size)
         return 200, compact(page), {}
+
+    def _one(self, application: str, environment: str, number: int) -> Response:
+        place = f"/environment/{self.ids['Environment'][0]}"
+        self._use("GetDeployment", "", place, f"{place}/deployment/{number}")
+        known = (self.ids["Application"][0], self.ids["Environment"][0])
+        if (application, environment) != known or not 0 < number <= len(self._deployments):
+            return _error(404, "ResourceNotFoundException")
+        return 200, compact(self.served()["deployments"][number - 1]), {}
 
     def _get(self, application: str, profile: str, number: int) -> Response:
         mine = f"/configurationprofile/{self.ids['ConfigurationProfile'][0]}"
@@ -318,6 +411,10 @@ def _refusal(request: Request, key: str, secret: str, region: str) -> str:
     text = signer.string_to_sign(again, signer.canonical_request(again))
     signer._inject_signature_to_request(again, signer.signature(text, again))
     return "" if again.headers["Authorization"] == given else "InvalidSignatureException"
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _error(status: int, kind: str) -> Response:
