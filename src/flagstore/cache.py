@@ -152,8 +152,7 @@ class SnapshotCache:
 
         def load() -> Snapshot:
             if self.current is None:
-                self.current = self._load(deadline)
-                self._succeeded()
+                return self._loaded(self._load(deadline))
             return self.current
 
         return self._load_in_turn(load, deadline - self._monotonic())
@@ -260,13 +259,19 @@ class SnapshotCache:
         if self._error is not None and not self._is_due():
             raise self._error.with_traceback(None)
         try:
-            self.current = self._load(deadline)
+            found = self._load(deadline)
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - callers expect flagstore's own errors
             return self._first_failed(error)
+        return self._loaded(found)
+
+    def _loaded(self, found: Snapshot) -> Snapshot:
+        self.current = found
         self._succeeded()
-        return self.current
+        if found.two_versions:  # the source state knows who has which
+            self._refresh(found)
+        return self.current or found
 
     def _first_failed(self, cause: Exception) -> Snapshot:
         """Return the flags of the bootstrap file; without one, raise the error."""
@@ -306,6 +311,7 @@ class SnapshotCache:
         if state.publication == mine:
             self._checked_at = max(self._checked_at, state.checked_at)
             self._heard()
+            current.progress = state.deployment
             self._replace(current.again() if current.stand_ins else current, current, deadline)
             return
         found = _after_deltas(current, state) if state.deltas else None
@@ -313,6 +319,7 @@ class SnapshotCache:
             found = self._load(deadline, state.publication, consistent=goes_back)
         self._checked_at = state.checked_at
         self._heard()
+        found.progress = state.deployment
         if found.snapshot_record.publication == mine:
             return  # a restored source state may be older than the snapshot record
         self._replace(found, current, deadline)

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from flagstore.codec import Json
     from flagstore.evaluation.base import Engine
     from flagstore.flags import Context, Detail, Handler, Observers
+    from flagstore.rollout import Rollout
     from flagstore.snapshot import Info, Snapshot
     from flagstore.stores import ReaderStore
     from flagstore.usage import Count
 
     EvaluationCallback = Callable[[Detail, str], object]
+    Made = tuple[Snapshot, Engine | None, Count | None]
+    """A flag set, its engine and the function that counts."""
 
 ON_LAMBDA = "AWS_LAMBDA_FUNCTION_NAME"
 """A variable that only AWS Lambda sets."""
@@ -50,6 +53,7 @@ class Client(Flags):
         app_name: str = "",
         environment: str = "",
         strategies: Mapping[str, Callable[[dict[str, Any], Mapping[str, Any]], bool]] | None = None,
+        rollout_by: str = "",
         replicas: int | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -77,6 +81,9 @@ class Client(Flags):
             environment: Unleash: the same for ``environment`` and ``FLAGSTORE_ENVIRONMENT``.
             strategies: Unleash: name of a custom strategy → function of its parameters and the
                 context.
+            rollout_by: AppConfig: who gets the new version during a gradual deployment: by default,
+                a growing share of processes; with ``key``, of the contexts' keys; otherwise, of the
+                values of this attribute.
             replicas: number of replicas of the snapshot record that the writer keeps
                 (``FLAGSTORE_SNAPSHOT_REPLICAS``).
             clock: returns seconds since the epoch.
@@ -108,10 +115,14 @@ class Client(Flags):
         self._app_name = app_name or os.environ.get("FLAGSTORE_APP_NAME", "")
         self._environment = environment or os.environ.get("FLAGSTORE_ENVIRONMENT", "")
         self._strategies = strategies or {}
+        self._rollout_by = rollout_by
         text = os.environ.get("FLAGSTORE_OVERRIDES")
         self._environment_overrides = _parse_overrides(text) if text else {}
         self._overrides: dict[Override, Mapping[str, Any]] = {}
-        self._made: tuple[Snapshot, Engine | None, Count | None] | None = None
+        self._made: Made | None = None
+        self._new_made: Made | None = None
+        """The same of the new version, while a gradual deployment is in progress."""
+        self._rollout: Rollout | None = None
         self._usage = None
         if usage := usage or os.environ.get("FLAGSTORE_USAGE", ""):
             if usage not in {"counts", "events"}:
@@ -127,11 +138,17 @@ class Client(Flags):
         """Return the whole, immutable flag set: keep it to see the same flags throughout a request.
 
         Once loaded, this never raises: if the store fails, the last known good flag set stays.
+        During a gradual deployment, it is the version of this process; with ``rollout_by``, which
+        chooses by context, the previous one.
 
         Raises:
             NotLoadedError: if nothing has been loaded yet; a subclass names the reason.
         """
-        return self._cache.snapshot()
+        snapshot = self._cache.snapshot()
+        if not snapshot.two_versions or self._rollout_by:
+            return snapshot
+        made, _ = self._version(snapshot, None, self._clock())
+        return made[0]
 
     def keys(self) -> list[str]:
         """Return the keys of all flags, sorted."""
@@ -170,8 +187,14 @@ class Client(Flags):
             if not self._defaults_until_loaded:
                 raise
             info = nothing_loaded(self.source, str(error))
-        throttled = self._cache.throttled()
-        return info._replace(callback_errors=self._callback_errors, throttled=throttled)
+        info = info._replace(
+            callback_errors=self._callback_errors, throttled=self._cache.throttled()
+        )
+        snapshot = self._cache.current
+        if snapshot is None or not snapshot.two_versions:
+            return info
+        rollout, percentage = self._rolled_out(snapshot, self._clock())
+        return info._replace(deployment=rollout.deployment(percentage))
 
     def track(
         self, event: str, context: Context = None, *, value: float | None = None, data: Json = None
@@ -179,7 +202,7 @@ class Client(Flags):
         """Record an event: see :meth:`Flags.track`. Never raises after the first load."""
         if self._usage is None:
             return
-        given, engine = {} if context is None else context, self._state().engine
+        given, engine = {} if context is None else context, self._state(context).engine
         if engine is None:
             return
         try:
@@ -239,6 +262,10 @@ class Client(Flags):
         return override
 
     def _snapshot(self) -> Snapshot | None:
+        """Return the flag set, in the version of :meth:`snapshot`."""
+        return None if self._loaded() is None else self.snapshot()
+
+    def _loaded(self) -> Snapshot | None:
         """Return the flag set; None if nothing is loaded and the client returns defaults then."""
         try:
             return self._cache.snapshot()
@@ -247,11 +274,12 @@ class Client(Flags):
                 raise
             return None
 
-    def _state(self) -> EvaluationState:
+    def _state(self, given: Context = None) -> EvaluationState:
         overrides = self._environment_overrides
         for values in self._overrides.copy().values():
             overrides = {**overrides, **values}
-        snapshot, age_s = self._snapshot(), 0.0
+        snapshot, age_s = self._loaded(), 0.0
+        deployment: tuple[int | None, str] = None, ""
         engine, conversion, error = None, PLAIN, NOT_LOADED
         report = None if self._on_evaluation is None else self._report
         observers: Observers | None = None if report is None else (None, report)
@@ -263,7 +291,10 @@ class Client(Flags):
                 error = TOO_OLD
             else:
                 conversion = CONVERSIONS.get(snapshot.snapshot_record.provider, PLAIN)
-                _, engine, count = self._engine(snapshot)
+                made = self._engine(snapshot)
+                if snapshot.two_versions:
+                    made, deployment = self._version(snapshot, given, now)
+                snapshot, engine, count = made
                 keys, error = snapshot.keys, UNSUPPORTED
                 if count is not None and (usage := self._usage) is not None:
                     if usage.first <= now < usage.due:
@@ -280,29 +311,64 @@ class Client(Flags):
             error=error,
             age_s=age_s,
             stale=self._cache.stale,
+            deployment=deployment,
         )
 
-    def _engine(self, snapshot: Snapshot) -> tuple[Snapshot, Engine | None, Count | None]:
+    def _engine(self, snapshot: Snapshot) -> Made:
         """Return a flag set with its engine and the function that counts, cached.
 
         Two threads may both create them.
         """
         made = self._made
         if made is None or made[0] is not snapshot:
-            items, count = _Items(snapshot), None
-            engine = self._open_engine(snapshot, items)
-            if engine is not None and self._usage is not None:
-                record = snapshot.snapshot_record
-                count = self._usage.counting(record.provider, record.token, engine, items)
-            made = self._made = (snapshot, engine, count)
+            made = self._made = self._make(snapshot, made)
+            if not snapshot.two_versions:
+                self._rollout = self._new_made = None
         return made
 
-    def _open_engine(self, snapshot: Snapshot, items: _Items) -> Engine | None:
+    def _make(self, snapshot: Snapshot, earlier: Made | None) -> Made:
+        items, count = _Items(snapshot), None
+        engine = self._open_engine(snapshot, items, earlier)
+        if engine is not None and self._usage is not None:
+            record = snapshot.snapshot_record
+            count = self._usage.counting(record.provider, record.token, engine, items)
+        return snapshot, engine, count
+
+    # -- a gradual deployment in progress --
+
+    def _version(
+        self, snapshot: Snapshot, given: Context, now: float
+    ) -> tuple[Made, tuple[int | None, str]]:
+        """Return the version of a flag set that a context has, and which one it is and why."""
+        made = self._engine(snapshot)
+        try:
+            rollout, percentage = self._rolled_out(snapshot, now)
+            new = rollout.has_new(given, percentage)
+            if new:
+                new_made = self._new_made
+                if new_made is None or new_made[0] is not rollout.new:
+                    new_made = self._new_made = self._make(rollout.new, made)
+                made = new_made
+            return made, rollout.describe(percentage, new=new)
+        except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
+            log("a gradual deployment is ignored: %s", type(error).__name__, level=40)
+            return made, (None, "")
+
+    def _rolled_out(self, snapshot: Snapshot, now: float) -> tuple[Rollout, float]:
+        rollout = self._rollout
+        if rollout is None or rollout.snapshot is not snapshot:
+            from flagstore.rollout import Rollout  # noqa: PLC0415 - only during a deployment
+
+            rollout = self._rollout = Rollout(snapshot, self._rollout_by, rollout)
+        return rollout, rollout.percentage(snapshot.progress, now, stale=self._cache.stale)
+
+    def _open_engine(
+        self, snapshot: Snapshot, items: _Items, earlier: Made | None
+    ) -> Engine | None:
         """Return the engine of a flag set; after deltas, it keeps what the last one compiled.
 
         None if the flags cannot be evaluated.
         """
-        earlier = self._made
         try:
             if earlier and earlier[1] and snapshot.shares_blocks(earlier[0]):
                 differing = snapshot.differing(earlier[0])

@@ -19,8 +19,9 @@ def line(info: Info, *, now_s: float | None = None) -> str:
 
     Metrics by source, as of *now_s* (seconds since the epoch; by default, now):
     ``ReaderAgeSeconds``, omitted before the first load; ``ReaderStale`` (1 if the last refresh
-    failed); and ``ReaderThrottled``, how often DynamoDB has asked to slow down since the last line,
-    omitted if it has not.
+    failed); ``ReaderThrottled``, how often DynamoDB has asked to slow down since the last line,
+    omitted if it has not; and ``ReaderNewVersion`` during a gradual deployment (AppConfig): 1 if
+    this process has the new version, else 0, so that the average is their share.
     """
     now_s = time.time() if now_s is None else now_s
     metrics = [{"Name": "ReaderStale", "Unit": "Count"}]
@@ -33,6 +34,9 @@ def line(info: Info, *, now_s: float | None = None) -> str:
     if throttled > 0:
         metrics.append({"Name": "ReaderThrottled", "Unit": "Count"})
         values["ReaderThrottled"] = throttled
+    if info.deployment is not None:
+        metrics.append({"Name": "ReaderNewVersion", "Unit": "Count"})
+        values["ReaderNewVersion"] = int(info.deployment.new)
     directive = {"Namespace": NAMESPACE, "Dimensions": [["source"]], "Metrics": metrics}
     document = {
         "_aws": {"Timestamp": int(now_s * 1000), "CloudWatchMetrics": [directive]},

@@ -73,13 +73,16 @@ class Detail(NamedTuple):
     config: Any
     """Split: configuration of the treatment, a string. Unleash: payload of the variant."""
     version: int | None
-    """LaunchDarkly: version of the flag. Split: change number."""
+    """LaunchDarkly: version of the flag. Split: change number. AppConfig: configuration version,
+    during a gradual deployment."""
     in_experiment: bool
     """LaunchDarkly only."""
     age_s: float
     """Seconds since the store last confirmed this process's flags."""
     stale: bool
     """Whether the last attempt to reach the store failed."""
+    deployment: str = ""
+    """AppConfig: why it is that version: ``deployment 7 at 40%, by process``."""
 
 
 class Conversion:
@@ -105,12 +108,14 @@ class EvaluationState:
 
     ``engine`` is None if there are no flags to evaluate, for the reason ``error``; ``keys`` returns
     the keys of all flags; ``observers``, if any, are what counts an evaluation, and what gets each
-    detail and its context's key. They must not raise.
+    detail and its context's key. They must not raise. ``deployment`` is the configuration version
+    and the reason for it, during a gradual deployment (AppConfig).
     """
 
     __slots__ = (
         "age_s",
         "conversion",
+        "deployment",
         "engine",
         "error",
         "keys",
@@ -130,6 +135,7 @@ class EvaluationState:
         error: str = NOT_LOADED,
         age_s: float = 0.0,
         stale: bool = False,
+        deployment: tuple[int | None, str] = (None, ""),
     ) -> None:
         self.engine = engine
         self.conversion = conversion
@@ -139,6 +145,7 @@ class EvaluationState:
         self.error = error
         self.age_s = age_s
         self.stale = stale
+        self.deployment = deployment
 
 
 class ContextFlags:
@@ -264,6 +271,7 @@ class ContextFlags:
         self, key: str, evaluation: Evaluation, value: Json, error: str, *, on: bool
     ) -> Detail:
         held, variant, reason, _, rule, rule_index, config, version, in_experiment = evaluation
+        deployed, deployment = self._state.deployment
         return Detail(
             key,
             value,
@@ -274,10 +282,11 @@ class ContextFlags:
             rule,
             rule_index,
             None if config is None else deep_copy(config),
-            version,
+            deployed if version is None else version,
             in_experiment,
             self._state.age_s,
             self._state.stale,
+            deployment,
         )
 
     def _context_key(self) -> str:
@@ -290,7 +299,7 @@ class ContextFlags:
 class Flags:
     """The evaluation API over any source of flags: a client, or a fake in a test."""
 
-    def _state(self) -> EvaluationState:
+    def _state(self, given: Context = None) -> EvaluationState:
         raise NotImplementedError
 
     def current(self) -> Snapshot | None:
@@ -334,7 +343,7 @@ class Flags:
 
     def for_context(self, context: Context) -> ContextFlags:
         """Return the flags for one context, all from the same flag set."""
-        return ContextFlags(self._state(), context)
+        return ContextFlags(self._state(context), context)
 
     def enabled(self, key: str, context: Context = None, *, default: bool = False) -> bool:
         """Return whether a flag is on: :meth:`ContextFlags.enabled`."""

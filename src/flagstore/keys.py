@@ -235,6 +235,10 @@ class SourceState(NamedTuple):
     """Nonce of the published set, as in the snapshot record."""
     deltas: bytes = b""
     """The last changes of the set, see :mod:`flagstore.deltas`."""
+    deployment: str = ""
+    """JSON of the :class:`flagstore.rollout.Progress` of a gradual deployment; empty for none."""
+    next_check: int = 0
+    """When the queued check of that deployment is due, in milliseconds since the epoch."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "SourceState":

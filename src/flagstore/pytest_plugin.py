@@ -27,7 +27,7 @@ def fake_flags(pytestconfig: pytest.Config) -> Iterator[FakeFlags]:
     """Make every client in this process return the test's flags instead of reading a store."""
     flags = FakeFlags(provider=pytestconfig.getini("flagstore_provider"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Client, "_state", lambda client: _state(flags, client))
+        patch.setattr(Client, "_state", lambda client, _given=None: _state(flags, client))
         patch.setattr(Client, "snapshot", _refuse)
         for name in ("keys", "info", "__iter__", "__len__", "__contains__"):
             method = getattr(flags, name)

@@ -5,11 +5,14 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flagstore.codec import LARGE_SECTION, Body, Json, LargeSegment, decode_segment, dumps
 from flagstore.errors import ConfigurationError, FlagNotFoundError
 from flagstore.keys import SnapshotRecord
+
+if TYPE_CHECKING:
+    from flagstore.rollout import Deployment
 
 
 class Info(NamedTuple):
@@ -39,6 +42,8 @@ class Info(NamedTuple):
     """How often ``on_evaluation`` raised."""
     throttled: int = 0
     """How often DynamoDB has asked this client to slow down."""
+    deployment: "Deployment | None" = None
+    """AppConfig: the gradual deployment in progress."""
 
 
 def nothing_loaded(source: str, error: str) -> Info:
@@ -67,6 +72,12 @@ class Snapshot:
         """Digest → bytes of the large segments in memory; more are added as they are read."""
         self.stand_ins: dict[str, Callable[[], Any]] = {}
         """Key of a large segment that cannot be read now → returns the earlier one."""
+        self.progress = ""
+        """The progress of a gradual deployment, as the source state had it last."""
+        self.two_versions = snapshot_record.provider == "appconfig" and bool(
+            json.loads(snapshot_record.counts).get("deployments")
+        )
+        """Whether a gradual deployment is in progress: see :mod:`flagstore.rollout`."""
 
     def segment_in_memory(self, key: str) -> Callable[[], Any] | None:
         """Return a function that returns a segment in memory; None if it would have to be read."""

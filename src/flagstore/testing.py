@@ -79,7 +79,7 @@ class FakeFlags(Flags):
         """Set several values."""
         self._values.update(values)
 
-    def _state(self) -> EvaluationState:
+    def _state(self, _given: Mapping[str, Any] | None = None) -> EvaluationState:
         return EvaluationState(
             _FakeEngine(dict(self._values), (self.provider,) if self.provider else ENGINES),
             PLAIN,

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from storesync.errors import CorruptStoreError, MalformedResponseError, RefusedSetError
-from storesync.model import Verdict
+from storesync.model import Changes, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from storesync.model import Changes, FlagSet
+    from storesync.model import FlagSet
     from storesync.providers.base import Provider
 
 MAY_LOSE_ITEMS = 10
@@ -82,6 +82,33 @@ def check_items(
             damaged.append(f"{section}/{key}")
     if damaged:
         raise _refused(f"{_some(damaged)} can no longer be evaluated", "the published set", digest)
+
+
+def check_versions(
+    new: FlagSet, olds: Sequence[tuple[str, FlagSet]], provider: Provider, *, digest: str
+) -> None:
+    """Judge each version of a set, if it or an earlier one has a gradual deployment in progress.
+
+    One version of the earlier set is enough to compare with: a complete deployment continues the
+    new one, a rollback the previous one.
+
+    Raises:
+        RefusedSetError: as by :func:`check` and :func:`check_items`.
+    """
+    for version in new.versions():
+        for when, old in olds:
+            refusal: RefusedSetError | None = None
+            for base in old.versions():
+                changed = Changes.between(base, version)
+                try:
+                    check_items(version, base, changed, provider, digest=digest)
+                    check(version, [(when, base)], digest=digest, members=provider.members)
+                    break
+                except RefusedSetError as error:
+                    refusal = refusal or error
+            else:
+                if refusal:
+                    raise refusal
 
 
 def dangling(new: FlagSet, old: FlagSet, changed: Changes, provider: Provider) -> set[str]:

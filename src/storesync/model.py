@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
     from flagstore.codec import LargeSegment
     from flagstore.keys import SnapshotRecord
+    from flagstore.rollout import Progress
 
 SQS_BATCH = 10
 """Maximum number of messages per call."""
 NATIVE = {"launchdarkly", "split"}
 """Providers whose SDKs read Redis in a documented layout."""
+DEPLOYMENT = frozenset({"new_flags", "deployments"})
+"""Sections of the new version during a gradual deployment (AppConfig); rows show the previous."""
 PREFIX_BYTES = 64
 """Maximum length of a ``rows_prefix``, which may be longer than the source's name."""
 
@@ -167,9 +170,8 @@ class ProviderEvent:
     provider: str
     about: Mapping[str, str]
     """Matches the sources whose options have these values."""
-    required: tuple[str, ...] | None = ()
-    """Required revisions. None: the event concerns no flags, and is acknowledged without a
-    request."""
+    required: tuple[str, ...] = ()
+    """Required revisions."""
     delivery: str = ""
 
 
@@ -208,6 +210,21 @@ class FlagSet:
             return self.load(self.large[key])
         return self.sections.get(section, {}).get(key)
 
+    def versions(self) -> list[FlagSet]:
+        """Return the sets that readers may have: two while a gradual deployment is in progress."""
+        deployments = self.sections.get("deployments")
+        if not deployments:
+            return [self]
+        (deployment,) = deployments.values()
+        removed = set(deployment["RemovedFlags"])
+        previous = {name: self.sections[name] for name in ("flags", "definitions")}
+        new = {
+            name: {key: items[key] for key in items.keys() - removed}
+            for name, items in previous.items()
+        }
+        new["flags"] |= self.sections["new_flags"]
+        return [replace(self, sections=each) for each in (previous, new)]
+
     def differing(self, section: str, other: FlagSet) -> list[str]:
         """Return the sorted keys of items that both sets have, with different content.
 
@@ -243,6 +260,8 @@ class FetchResult:
     flag_set: FlagSet | None
     """None: not modified since the ETag that was sent."""
     etag: str = ""
+    progress: Progress | None = None
+    """Of a gradual deployment in progress."""
 
 
 class Verdict(Enum):
@@ -314,5 +333,7 @@ class Report:
     """The provider had not reached the required revision when the wait ended."""
     skipped_rows: tuple[str, ...] = ()
     """Items too large for a row: their last good row stays, and the snapshot has them all."""
+    progress: Progress | None = None
+    """Of a gradual deployment in progress."""
     rows_error: str = ""
     """Why the rows are behind the snapshot. The next check completes them."""

@@ -33,8 +33,9 @@ from storesync.publisher import Check, Publisher
 from storesync.retry import Limits, RetryPolicy, now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from flagstore.rollout import Progress
     from storesync.http import HttpClient
     from storesync.model import FlagSet, Source, SyncRequest
     from storesync.providers.base import Provider
@@ -47,7 +48,12 @@ SPACING_MS = 1_000
 """Minimum time between starts of a source's checks in a burst. A lone sync request never waits."""
 HOLD_MS = 180_000
 """How long a suspect set has to persist before it is published: caches lag for seconds."""
+OLDER = "it is older than the published one"
 SHOWN_CHARS = 300
+DEPLOYMENT_CHECK_MS = 60_000
+"""Time between the checks of a gradual deployment."""
+QUEUED_SLACK_MS = 5_000
+"""A check that is due so soon is this one: clocks differ."""
 VERIFY_MS = 3_600_000
 """How often a check sends no ETag, and verifies snapshot record and rows."""
 
@@ -71,6 +77,7 @@ class Sync:
         replicas: int = 1,
         allow_shrink: str = "",
         verify: bool = False,
+        queue_check: Callable[[str, int], bool] | None = None,
     ) -> None:
         self._source = source
         self._provider = provider
@@ -82,12 +89,14 @@ class Sync:
         self._retry = RetryPolicy(deadline, self._limits)
         self._allow_shrink = allow_shrink
         self._verify = verify
+        self._queue_check = queue_check
         self._publisher = Publisher(source, store, deadline.clock, replicas=replicas)
         self._published = PublishedReader(source.name, store, replicas)
         self._config_fingerprint = source.fingerprint(replicas)
         self._required: tuple[str, ...] = ()
         self._unmet: tuple[str, ...] = ()
         self._behind = False
+        self._progress: Progress | None = None
         self._scheduled = False
         self._fetches = 0
 
@@ -172,6 +181,7 @@ class Sync:
         etag = response.etag or ("" if new else seen.etag)
         revision = new.revision if new else seen.revision
         check = Check(token, seen, started_at, etag, revision, verify)
+        self._progress = response.progress
         try:
             return self._judge(check, new, current)
         except ConditionFailedError as lost:
@@ -220,6 +230,8 @@ class Sync:
     def _unchanged(self, check: Check, new: FlagSet | None) -> Report:
         if check.revision:  # a lagging instance must not lower the revision of a later check
             check = replace(check, revision=max(check.revision, check.seen.revision))
+        if self._progress:
+            check = self._with_next_check(check, self._progress)
         self._publisher.heartbeat(check)
         rows_behind = check.seen.rows_version != check.seen.published
         report = self._report("unchanged", check.seen, check)
@@ -243,6 +255,8 @@ class Sync:
         except RefusedSetError:
             self._publisher.note(check, {"refused": digest})
             raise
+        if self._progress:
+            check = self._with_next_check(check, self._progress)
         # Nothing is carried over from a damaged set.
         large_segments = old.large if old and not current.damaged else {}
         encoded = encode(
@@ -280,6 +294,20 @@ class Sync:
             tidy=in_chunks or had_chunks or not known,
         )
 
+    def _with_next_check(self, check: Check, progress: Progress) -> Check:
+        """Add the progress of a gradual deployment, and queue its next check unless one is queued.
+
+        That happens before the check completes, so that dying in between cannot end the chain; a
+        request too many is harmless, since its check finds the next one queued.
+        """
+        now = now_ms(self._clock)
+        due = check.seen.next_check
+        if due <= now + QUEUED_SLACK_MS:
+            due = now + DEPLOYMENT_CHECK_MS
+            if not (self._queue_check and self._queue_check(self._source.name, due)):
+                due = 0
+        return replace(check, progress=progress.dumps(check.started_at), next_check=due)
+
     def _guard(
         self, check: Check, new: FlagSet, digest: str, changed: Changes, *, older: bool
     ) -> None:
@@ -290,6 +318,12 @@ class Sync:
             RefusedSetError: it has lost too much, or is suspect.
         """
         old = changed.since if digest != self._allow_shrink else None
+        if old and (new.sections.get("deployments") or old.sections.get("deployments")):
+            olds = self._published.baselines(check.seen, old, now_ms(self._clock))
+            guard.check_versions(new, olds, self._provider, digest=digest)
+            if older:
+                self._hold(check, digest, OLDER)
+            return
         guard.check_items(new, old, changed, self._provider, digest=digest)
         if old is None:
             return
@@ -299,7 +333,7 @@ class Sync:
         guard.check(new, olds, digest=digest, members=self._provider.members)
         missing = guard.dangling(new, old, changed, self._provider)
         if older:
-            self._hold(check, digest, "it is older than the published one")
+            self._hold(check, digest, OLDER)
         elif missing:
             self._hold(check, digest, f"it refers to missing items: {', '.join(sorted(missing))}")
 
@@ -345,4 +379,5 @@ class Sync:
             fetches=self._fetches,
             checked_at=check.started_at if check else state.checked_at,
             behind=check is not None and self._behind,
+            progress=self._progress,
         )

@@ -85,6 +85,10 @@ class Check(Attempt):
     """The provider's revision of the fetched set; 0 if it has none."""
     verify: bool = False
     """Whether this check verifies snapshot record and rows."""
+    progress: str = ""
+    """Of a gradual deployment, as in the source state; empty for none."""
+    next_check: int = 0
+    """When the next check of that deployment is due, in milliseconds since the epoch."""
 
     def completed(self) -> dict[str, Any]:
         """Return the attributes that completing this check sets."""
@@ -94,6 +98,8 @@ class Check(Attempt):
             "checked_at": self.started_at,
             "etag": self.etag or None,
             "revision": self.revision or None,
+            "deployment": self.progress or None,
+            "next_check": self.next_check or None,
             "refused": None,
             "suspect": None,
             "error": None,
@@ -197,6 +203,8 @@ class Publisher:
             "etag": None,
             "config_fingerprint": None,
             "deltas": None,
+            "deployment": None,
+            "next_check": None,
         }
         self._put_snapshot(attempt.condition(), attempt.seen, snapshot, changed, sets, clear=True)
 

@@ -33,7 +33,7 @@ from flagstore.keys import (
     row_namespaces,
     split_namespace,
 )
-from storesync.model import PREFIX_BYTES
+from storesync.model import DEPLOYMENT, PREFIX_BYTES
 from storesync.store import Delete, Put, Write, record_bytes
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _document(source: Source, new: FlagSet, store: Store, token: int, *, whole: 
 
 def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> RowPlan:
     """Plan the rows from the changes, for rows that are known to show the previous set."""
-    touched = [*changed.added, *changed.changed]
+    touched = [place for place in (*changed.added, *changed.changed) if place[0] not in DEPLOYMENT]
     # Large segments have no rows, except where SDKs read them.
     hidden = [name for name in touched if new.provider != "launchdarkly" and new.is_large(*name)]
     shown = sorted(set(touched) - set(hidden), key=lambda name: (name[0] == "flags", name))
@@ -152,14 +152,15 @@ def plan_changes(source: str, new: FlagSet, changed: Changes, token: int) -> Row
             _row_bytes(source, changed.since, section, key),
         )
         for section, key in (*changed.removed, *hidden)
-        if is_sort_key(key)
+        if section not in DEPLOYMENT and is_sort_key(key)
     ]
     return _row_plan(rows, gone)
 
 
 def plan_whole(source: str, new: FlagSet, present: Mapping[Key, Record], token: int) -> RowPlan:
     """Plan the rows by comparing all stored ones, including other programs'."""
-    names = [(section, key) for section in new.sections for key in new.keys(section)]
+    sections = new.sections.keys() - DEPLOYMENT
+    names = [(section, key) for section in sections for key in new.keys(section)]
     required: dict[Key, Record] = {}
     for section, key in sorted(names, key=lambda name: (name[0] == "flags", name)):
         if new.provider == "launchdarkly" or not new.is_large(section, key):

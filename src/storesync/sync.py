@@ -347,9 +347,6 @@ class Syncer:
             return None
 
     def _requests_of(self, event: ProviderEvent, sent_at: int) -> list[SyncRequest]:
-        if event.required is None:
-            log.info("acknowledged an event that concerns no flags", about=event.about)
-            return []
         names = self._sources.matching_sources(event)
         if not names:
             log.info("acknowledged an event that matches no source", about=event.about)
@@ -385,6 +382,7 @@ class Syncer:
                 limits=SCHEDULED if scheduled else None,
                 replicas=self._settings.snapshot_replicas,
                 allow_shrink=manual.allow_shrink if manual else "",
+                queue_check=self._queue_check,
             ).run(requests)
         except Exception as error:  # noqa: BLE001 - this source's requests are retried, others go on
             if not isinstance(error, StoreSyncError):
@@ -464,19 +462,31 @@ class Syncer:
             unmet = {required for request in webhooks for required in request.required}
         elif due < self._followup_due.get(report.source, 0) + FOLLOWUP_SLACK_MS:
             return  # one per burst is enough
-        request = SyncRequest(report.source, tuple(sorted(unmet)), due, "followup")
+        problem = (
+            "no follow-up: the schedule will find changes that the provider's caches still hide"
+        )
+        if self._send(SyncRequest(report.source, tuple(sorted(unmet)), due, "followup"), problem):
+            self._followup_due[report.source] = due
+
+    def _queue_check(self, source: str, due: int) -> bool:
+        """Queue the next check of a gradual deployment; return whether that succeeded."""
+        problem = "no further check of a gradual deployment: the schedule will continue"
+        request = SyncRequest(source, (), due, "followup")
+        return bool(self._settings.queue_url) and self._send(request, problem)
+
+    def _send(self, request: SyncRequest, problem: str) -> bool:
+        """Queue a request until it is due; log the problem if that fails."""
+        delay = max(0, min(MAX_DELAY_S, ceil((request.sent_at - now_ms(self._clock)) / 1000)))
         try:
             self._sqs.send_message(
                 QueueUrl=self._settings.queue_url,
                 MessageBody=request.message(),
                 DelaySeconds=delay,
             )
-            self._followup_due[report.source] = due
         except (BotoCoreError, ClientError) as error:
-            problem = (
-                "no follow-up: the schedule will find changes that the provider's caches still hide"
-            )
-            log.warning(problem, source=report.source, problem=str(error))
+            log.warning(problem, source=request.source, problem=str(error))
+            return False
+        return True
 
     def _set_retry_visibility(
         self, messages: Iterable[Message], at_least_s: float | None = None

@@ -17,6 +17,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from storesync.errors import RefusedSetError, UnknownSourceError, is_retryable
+from storesync.model import DEPLOYMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -153,11 +154,14 @@ def record_report(
         "SkippedRows": len(report.skipped_rows),
         "RowFailures": bool(report.rows_error),
     }
+    if report.progress:
+        values["DeploymentPercentage"] = report.progress.percentage
     if report.rows_error:  # the alarm on it ignores a failure that the next check repairs
         values["SyncFailures"] = 1
     if report.outcome == "published":
         for section, number in report.counts.items():  # rule_based_segments: RuleBasedSegments
-            values[section.title().replace("_", "")] = number
+            if section not in DEPLOYMENT:
+                values[section.title().replace("_", "")] = number
         values |= {word.title(): len(names) for word, names in report.changes.lists().items()}
         sent_at = [request.sent_at for request in requests if request.trigger == "webhook"]
         if sent_at:
@@ -170,6 +174,7 @@ def record_report(
         requests=len(requests),
         fetches=report.fetches,
         behind=report.behind,
+        deployment=report.progress and report.progress._asdict(),
         rows_error=report.rows_error,
         skipped_rows=report.skipped_rows,
     )

@@ -27,9 +27,11 @@ MOST_PARAMETERS = 21
 ARN = "arn:${{AWS::Partition}}:{}:${{AWS::Region}}:${{AWS::AccountId}}:"
 PARAMETERS = ARN.format("ssm") + "parameter${ParameterPrefix}/"
 PROFILE = ARN.format("appconfig") + "application/${Application}/configurationprofile/${Profile}"
+ENVIRONMENT = ARN.format("appconfig") + "application/${Application}/environment/${Environment}"
 WILDCARDS = {
     *(f"{PARAMETERS}{kind}/*" for kind in ("clients", "credentials", "sources", "webhooks")),
-    f"{PROFILE}/hostedconfigurationversion/*",  # versions are not known in advance
+    # Versions and deployments are not known in advance.
+    *(f"{PROFILE}/hostedconfigurationversion/*", f"{ENVIRONMENT}/deployment/*"),
     *("*:$usage", "*:$usage_claims"),  # of any source
     "*",  # ec2:DescribeSubnets supports no narrower resource
 }

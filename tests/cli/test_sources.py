@@ -9,7 +9,7 @@ import pytest
 
 from flagstore.keys import snapshot_key
 from local.stand_in import ACCESS_KEY_ID, SECRET_ACCESS_KEY
-from simulators.appconfig import AppConfigSimulator, rich_flags
+from simulators.appconfig import AppConfigSimulator, Strategy, rich_flags
 from simulators.appconfig_flags import experiment
 from storesync import providers
 from storesync.cli.parameters import AddOptions, SourceParameters, compose
@@ -56,12 +56,39 @@ def test_add_appconfig(rig: Rig, prod: LaunchDarklySimulator) -> None:
         done = rig.run(*add, *options, "--base-url", server.url, "--allow-http")
     assert done.code == 0, done
     assert "the provider responds: 5 flags" in done.out
-    assert "a gradual deployment is not gradual here" in done.out
+    assert "SyncFunction needs the stack's parameter AppConfigProfile" in done.out
     assert "webhook" not in done.out
     assert rig.parameters() == {"sources/prod", "credentials/prod"}
     assert "key" not in rig.parameter("credentials/prod")
     done = rig.run("source", "remove", "prod", "--yes")
     assert (done.code, "webhook" in done.out) == (0, False)
+
+
+def test_deployment_in_progress(rig: Rig) -> None:
+    """`status` shows its percentage and next step, `get` evaluates its version by the key."""
+    with AppConfigSimulator(
+        *rich_flags(5), access_key=ACCESS_KEY_ID, secret_key=SECRET_ACCESS_KEY
+    ) as server:
+        options = [f"--option={name}={text}" for name, text in server.options.items()]
+        add = ("source", "add", "shop", "--provider", "appconfig", *options)
+        assert rig.run(*add, "--base-url", server.url, "--allow-http").code == 0
+        rig.json("sync", "shop")
+        assert rig.json("status", "shop")["sources"][0]["deployment"] is None
+        number = server.deploy(server.put(server.current()), Strategy(30, 20))
+        server.step(number, 20.0)
+        rig.json("sync", "shop")
+    found = rig.json("status", "shop")["sources"][0]
+    assert found["counts"]["flags"] == 5
+    assert (found["deployment"]["number"], found["deployment"]["percentage"]) == (2, 20.0)
+    shown = rig.run("status", "shop").out
+    assert "shop: deployment 2 is deploying, at 20%" in shown
+    assert "5         5" in " ".join(shown.split(" "))
+    seen = set()
+    for number in range(50):
+        key = json.dumps({"key": f"{number}"})
+        detail = rig.json("get", "shop", "search-flag-0001", "--context", key)["detail"]
+        seen.add((detail["version"], detail["deployment"]))
+    assert seen == {(version, "deployment 2 at 20%, by key") for version in (1, 2)}
 
 
 def test_appconfig_experiment(rig: Rig) -> None:

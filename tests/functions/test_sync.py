@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flagstore import Client
+from flagstore.rollout import Progress
 from flagstore.stores.redis import RedisReader, parse_url
 from simulators import faults
+from simulators.appconfig import Strategy
 from simulators.deployment import (
     KEY,
     Calls,
@@ -403,7 +405,7 @@ def test_queued_provider_event(
 ) -> None:
     """It is served like a sync request, once in a batch, for the sources of its profile only."""
     options = appconfig.options
-    shop.put_source("twin", "appconfig", appconfig.url, "", options={**options, "live": "baking"})
+    shop.put_source("twin", "appconfig", appconfig.url, "", options=options)
     shop.put_source("other", "appconfig", appconfig.url, "", options={**options, "profile": "0th"})
     shop.put("sources/broken", {"provider": "appconfig", "rows": "?"})
     event = appconfig.events[-1]
@@ -422,16 +424,64 @@ def test_queued_provider_event(
 def test_irrelevant_provider_event(
     shop: Deployment, appconfig: AppConfigSimulator, output: Output
 ) -> None:
-    """The start of a deployment and another profile's events are acknowledged."""
-    started = next(event for event in appconfig.events if "Start" in event["detail-type"])
+    """Another profile's events are acknowledged."""
     ids = {"Id": "0ther99", "Name": "others"}
     complete = appconfig.events[-1]
     others = {**complete, "detail": {**complete["detail"], "ConfigurationProfile": ids}}
-    assert serve(shop, started, others) == []
+    assert serve(shop, others) == []
     reasons = {line["message"].partition("event ")[2] for line in output.logs}
-    assert reasons == {"that concerns no flags", "that matches no source"}
+    assert reasons == {"that matches no source"}
     assert not appconfig.requests
-    assert len(serve(shop, {**started, "source": None, "detail": None})) == 1
+    assert len(serve(shop, {**complete, "source": None, "detail": None})) == 1
+
+
+def test_checks_of_a_gradual_deployment(
+    shop: Deployment, appconfig: AppConfigSimulator, calls: Calls, clock: ShiftedClock
+) -> None:
+    """Its start is published, then it is checked every minute, whatever is lost or doubled."""
+    appconfig.clock = clock.now
+    serve(shop, appconfig.events[-1])
+    shop.requests()
+    calls.clear()
+
+    def queued() -> list[dict[str, Any]]:
+        found = [each for each in followup(calls) if each["delay"] > 30]
+        calls.clear()
+        return found
+
+    number = appconfig.deploy(appconfig.put(appconfig.current()), Strategy(10, 20))
+    started = appconfig.events[-1]
+    assert "Start" in started["detail-type"]
+    assert serve(shop, started, started) == []
+    assert serve(shop, started) == []
+    (check,) = queued()
+    for minute in range(1, 10):
+        assert (check["source"], check["trigger"], check["delay"]) == ("shop", "followup", 60)
+        clock.advance(60)
+        assert serve(shop, check, check) == []
+        assert serve(shop, check) == []
+        assert Progress.parse(shop.state("shop").deployment).percentage == 20 * (minute // 2)
+        (check,) = queued()
+    appconfig.stop_deployment(number)
+    clock.advance(60)
+    assert serve(shop, check) == []  # the event is lost
+    assert queued() == []
+    assert shop.state("shop").deployment == ""
+
+
+def test_gradual_deployment_in_metrics(
+    shop: Deployment, appconfig: AppConfigSimulator, output: Output
+) -> None:
+    """Its percentage is a metric while it is in progress; its sections are none."""
+    serve(shop, appconfig.events[-1])
+    assert "DeploymentPercentage" not in output.sums(source="shop")
+    number = appconfig.deploy(appconfig.put(appconfig.current()), Strategy(10, 20))
+    appconfig.step(number, 20.0)
+    output.forget()
+    serve(shop, appconfig.events[-1])
+    found = output.sums(source="shop")
+    assert found["DeploymentPercentage"] == 20
+    assert not {"NewFlags", "Deployments"} & found.keys()
 
 
 def test_missing_variable_fails_batch(prod: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

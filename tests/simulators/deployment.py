@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.awsrequest import AWSResponse
 
+from flagstore.keys import SourceState, state_key
+from storesync.stores.dynamodb import from_item
+
 from .launchdarkly import SIGNATURE_HEADER, sign
 
 if TYPE_CHECKING:
@@ -271,6 +274,11 @@ class Deployment:
         items = self.clients["dynamodb"].scan(TableName=self.table)["Items"]
         kept = [item for item in items if not item["namespace"]["S"].endswith(":$state")]
         return sorted(kept, key=lambda item: (item["namespace"]["S"], item["key"]["S"]))
+
+    def state(self, source: str) -> SourceState:
+        key = {name: {"S": text} for name, text in state_key(source)._asdict().items()}
+        item = self.clients["dynamodb"].get_item(TableName=self.table, Key=key)["Item"]
+        return SourceState.from_record(from_item(item))
 
     def flags(self, source: str, namespace: str = "features") -> set[str]:
         mine = f"{source}:{namespace}"

@@ -48,6 +48,6 @@ class StubFlags(Flags):
         self.known: dict[str, Any] = {"overrides": {}, **known}
         self._conversion = CONVERSIONS.get(provider, PLAIN)
 
-    def _state(self) -> EvaluationState:
+    def _state(self, _given: Any = None) -> EvaluationState:
         keys = self.engine.evaluations if self.engine else ()
         return EvaluationState(self.engine, self._conversion, keys=lambda: keys, **self.known)

@@ -12,7 +12,7 @@ import pytest
 
 from flagstore import Client
 from simulators import appconfig_flags, faults
-from simulators.appconfig import ACCOUNT, AppConfigSimulator
+from simulators.appconfig import ACCOUNT, AppConfigSimulator, Strategy
 from simulators.appconfig_flags import document, rich_flags
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
@@ -93,18 +93,69 @@ def plain() -> Iterator[AppConfigSimulator]:
 
 
 def test_gradual_deployment(plain: AppConfigSimulator) -> None:
-    """A deployment is live when it is complete, or baking if the source counts that."""
-    number = plain.deploy(plain.put(numbered(2)))
-    assert limit(set_of(plain)) == 1
-    plain.step(number)
-    assert limit(set_of(plain)) == 1
+    """While a deployment is in progress, the set holds both versions, and what is equal once."""
+    number = plain.deploy(plain.put(numbered(2)), Strategy(30, 20, bake_minutes=10))
+    found = set_of(plain)
+    assert limit(found) == 1
+    assert found.sections["new_flags"]["flag"]["limit"] == 2
+    (deployment,) = found.sections["deployments"].items()
+    assert deployment == (
+        str(number),
+        {
+            "ConfigurationVersion": 3,
+            "PreviousVersion": 2,
+            "RemovedFlags": [],
+            "GrowthType": "LINEAR",
+            "GrowthFactor": 20,
+            "DeploymentDurationInMinutes": 30,
+            "FinalBakeTimeInMinutes": 10,
+            "StartedAt": plain._find(number)["StartedAt"],
+        },
+    )
+    plain.step(number, 20.0)
+    assert set_of(plain).sections == found.sections  # its progress is no publication
     plain.bake(number)
-    assert limit(set_of(plain)) == 1
-    assert limit(set_of(plain, live="baking")) == 2
+    assert set_of(plain).sections == found.sections
     plain.complete(number)
-    assert limit(set_of(plain)) == limit(set_of(plain, live="baking")) == 2
+    assert limit(set_of(plain)) == 2
+    assert not any(set_of(plain).sections[name] for name in ("new_flags", "deployments"))
     plain.roll_out(2)  # an operator rolls back by deploying an earlier version
     assert limit(set_of(plain)) == 1
+
+
+def test_flags_that_a_deployment_adds_and_removes(server: AppConfigSimulator) -> None:
+    """Added ones are among the new flags, removed ones are named; the guard sees both versions."""
+    values, definitions = dict(server._values), dict(server._definitions)
+    gone, equal, *_ = values
+    del values[gone]
+    values["added"] = {"enabled": True}
+    server.deploy(server.put(document(values, definitions)))
+    found = set_of(server)
+    assert found.sections["new_flags"] == {"added": {"enabled": True}}
+    (deployment,) = found.sections["deployments"].values()
+    assert deployment["RemovedFlags"] == [gone]
+    previous, new = found.versions()
+    assert previous.sections["flags"] == server._values
+    assert new.sections["flags"] == values
+    assert equal in found.sections["flags"]
+
+
+def test_first_deployment(plain: AppConfigSimulator) -> None:
+    """Nobody had flags before it: the previous version is empty, and after a rollback all is."""
+    with AppConfigSimulator() as fresh:
+        fresh._deployments.clear()
+        number = fresh.deploy(fresh.put(numbered(1)))
+        found = set_of(fresh)
+        assert found.sections["flags"] == {}
+        assert found.sections["new_flags"]["flag"]["limit"] == 1
+        fresh.stop_deployment(number)
+        assert not any(set_of(fresh).sections.values())
+        fresh._find(number)["State"] = "VALIDATING"
+        fresh._publish()
+        with pytest.raises(errors.EndpointNotFoundError, match="has reached anybody yet"):
+            fetch(fresh)
+    with pytest.raises(errors.EndpointNotFoundError, match="never deployed"):
+        fetch(plain, profile="another")
 
 
 @pytest.mark.parametrize("state", ["deploying", "baking", "complete"])
@@ -115,13 +166,14 @@ def test_stopped_or_reverted_deployment(plain: AppConfigSimulator, state: str) -
         plain.bake(number)
     elif state == "complete":
         plain.complete(number)
-    during = set_of(plain, live="baking")
+    during = set_of(plain)
     plain.stop_deployment(number, allow_revert=state == "complete")
     deployment = plain._find(number)
     for shown in ("ROLLING_BACK", deployment["State"]):
         deployment["State"] = shown
-        after = set_of(plain, live="baking")
-        assert limit(after) == limit(set_of(plain)) == 1
+        after = set_of(plain)
+        assert limit(after) == 1
+        assert not after.sections["new_flags"]
         assert after.revision > during.revision
         assert not PROVIDER.is_older(during, after)
         reached = [
@@ -141,17 +193,6 @@ def test_deployments_of_other_profiles(plain: AppConfigSimulator) -> None:
     plain.page_size = 1
     with pytest.raises(errors.EndpointNotFoundError, match="a separate environment"):
         fetch(plain)
-
-
-def test_nothing_live(plain: AppConfigSimulator) -> None:
-    """An unfinished first deployment and a missing one have different messages."""
-    with AppConfigSimulator() as fresh:
-        fresh._deployments.clear()
-        fresh.deploy(fresh.put(numbered(1)))
-        with pytest.raises(errors.EndpointNotFoundError, match="is complete yet"):
-            fetch(fresh)
-    with pytest.raises(errors.EndpointNotFoundError, match="never deployed"):
-        fetch(plain, profile="another")
 
 
 def test_etag(plain: AppConfigSimulator) -> None:
@@ -242,13 +283,13 @@ def deployment_event(words: str = "", **fields: Any) -> dict[str, Any]:
         ("OnDeploymentRolledBack", "", ("undone/7",)),
         ("OnDeploymentReverted", "", ("undone/7",)),
         ("OnDeploymentSomethingNew", "", ()),
-        ("OnDeploymentStart", "", None),
-        ("OnDeploymentStep", "", None),
+        ("OnDeploymentStart", "", ("started/7",)),
+        ("OnDeploymentStep", "", ("started/7",)),
         ("", "On Deployment Complete", ("complete/7",)),
         ("", "On Deployment Rollback", ("undone/7",)),
     ],
 )
-def test_deployment_event(kind: str, words: str, required: tuple[str, ...] | None) -> None:
+def test_deployment_event(kind: str, words: str, required: tuple[str, ...]) -> None:
     """An event names its profile and the revision to reach, in either of AWS' spellings."""
     event = PROVIDER.provider_event(deployment_event(words, Type=kind))
     assert event
@@ -359,7 +400,8 @@ def test_freeform_profile() -> None:
     with AppConfigSimulator(freeform=True) as server:
         server.roll_out(server.put(content))
         found = set_of(server)
-        assert found.sections == {"flags": content, "definitions": {}}
+        assert found.sections["flags"] == content
+        assert not found.sections["definitions"]
         assert found.meta["format"] == "freeform"
         server.roll_out(server.put(b"a: yaml"))
         with pytest.raises(errors.MalformedResponseError):
@@ -370,7 +412,7 @@ def test_invalid_options() -> None:
     """All problems are named together, and nothing is sent."""
     bad = Source(
         "prod", "appconfig", "https://127.0.0.1:1", Secret(""),
-        {"region": "x/y", "live": "now", "format": "yaml", "split_hash": "murmur3"},
+        {"region": "x/y", "format": "yaml", "split_hash": "murmur3"},
     )  # fmt: skip
     with pytest.raises(errors.ConfigurationError) as caught:
         PROVIDER.fetch(bad, HttpClient(), "")
@@ -426,14 +468,18 @@ def granted() -> set[tuple[str, str]]:
 
 def test_permissions_of_template(server: AppConfigSimulator) -> None:
     """The policy is sufficient, and each of its rights is needed."""
+    server.deploy(server.put(server.current()), Strategy(10, 20))
     assert fetch(server).flag_set
-    used = {(action, re.sub(r"version/1$", "version/*", arn)) for action, arn in server.used}
+    used = {
+        (action, re.sub(r"(version|deployment)/[12]$", r"\1/*", arn)) for action, arn in server.used
+    }
     assert used == granted()
 
 
-@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("after", [0, 1, 2])
 def test_missing_permission_is_named(server: AppConfigSimulator, after: int) -> None:
+    server.deploy(server.put(server.current()), Strategy(10, 20))
     server.faults.extend([None] * after + [faults.status(403)])
-    action = ("ListDeployments", "GetHostedConfigurationVersion")[after]
+    action = ("ListDeployments", "GetDeployment", "GetHostedConfigurationVersion")[after]
     with pytest.raises(errors.CredentialsRefusedError, match=f"appconfig:{action} .*'prod'"):
         fetch(server)

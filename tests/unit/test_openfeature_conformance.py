@@ -54,7 +54,7 @@ WAIT_S = 10
 class Evaluating(Client):
     """A client whose flags contain their own evaluations."""
 
-    def _open_engine(self, snapshot: Snapshot, _items: object) -> Engine | None:
+    def _open_engine(self, snapshot: Snapshot, *_: object) -> Engine | None:
         return StubEngine({key: Evaluation(**snapshot[key]) for key in snapshot})
 
 

@@ -279,6 +279,7 @@ def _metadata(detail: Detail) -> FlagMetadata:
         "in_experiment": detail.in_experiment,
         "age_s": detail.age_s,
         "stale": detail.stale,
+        "deployment": detail.deployment or None,
     }
     return {name: value for name, value in found.items() if value is not None}
 

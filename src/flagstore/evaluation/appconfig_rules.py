@@ -288,7 +288,7 @@ def _split(operands: Operands, missing: Verdict, flag: str | None) -> Rule:
     if by is None or not 0 <= share <= 100:  # noqa: PLR2004 - %
         raise UnsupportedError
     if flag is not None:
-        return _hashed(by, _domain(seed, flag), int(share * _PER_PERCENT + 0.5), missing)
+        return _hashed(by, _domain(seed, flag), threshold(share), missing)
     verdict = {0: False, 100: True}.get(share)
     return lambda context: None if _read(by, context) is _MISSING else verdict
 
@@ -298,30 +298,40 @@ def _domain(seed: Operand | None, flag: str) -> bytes:
     kind, name = ("flag", flag) if seed is None else ("seed", seed[1])
     if not isinstance(name, str):
         raise UnsupportedError
-    data = _encoded(name)
+    data = as_bytes(name)
     return f"flagstore:split:{kind}:{len(data)}:".encode() + data + b":"
 
 
-def _hashed(by: Operand, domain: bytes, threshold: int, missing: Verdict) -> Rule:
-    """Return the rule that is true if the value's bucket is below the threshold."""
-    from hashlib import sha256  # noqa: PLC0415 - loads OpenSSL, 3 ms
+def _hashed(by: Operand, domain: bytes, below: int, missing: Verdict) -> Rule:
+    """Return the rule that is true if the value's bucket is below this limit."""
 
     def rule(context: Context) -> Verdict:
         value = _read(by, context)
         if value is _MISSING:
             return missing
         try:
-            # 6 bytes: an integer that other languages' floats represent, too.
-            head = sha256(domain + _encoded(value)).digest()[:6]
+            return bucket(domain + as_bytes(value)) < below
         except UnsupportedError:
             return None
-        return int.from_bytes(head) % _BUCKETS < threshold
 
     return rule
 
 
-def _encoded(value: Any) -> bytes:  # noqa: ANN401 - any value
-    """Return a string, bool or whole number as UTF-8."""
+def threshold(share: float) -> int:
+    """Return the limit below which a bucket is within a percentage."""
+    return int(share * _PER_PERCENT + 0.5)
+
+
+def bucket(data: bytes) -> int:
+    """Return the bucket of a value with its domain; docs/evaluate.md has the hash."""
+    from hashlib import sha256  # noqa: PLC0415 - loads OpenSSL, 3 ms
+
+    # 6 bytes: an integer that other languages' floats represent, too.
+    return int.from_bytes(sha256(data).digest()[:6]) % _BUCKETS
+
+
+def as_bytes(value: Any) -> bytes:  # noqa: ANN401 - any value
+    """Return a string, bool or whole number as UTF-8; raise UnsupportedError for the rest."""
     kind = value.__class__
     if kind is bool:
         value = "true" if value else "false"

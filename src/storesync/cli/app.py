@@ -132,7 +132,8 @@ class Operator:
     def reader(self, source: Source) -> Client:
         """Return a flagstore client of the source, like an application's."""
         store = _ReaderStore(self.open(source))
-        return Client(source.name, store=store, replicas=self.deployment.replicas)
+        replicas = self.deployment.replicas
+        return Client(source.name, store=store, replicas=replicas, rollout_by="key")
 
     def request_sync(self, name: str) -> bool:
         """Queue a sync request for a source; return False if the queue is not known."""

@@ -11,7 +11,7 @@ from flagstore import keys
 from storesync.cli.app import command, source_argument, sources_argument, storesync
 from storesync.cli.screen import CommandError, Exit, duration, short, table, timestamp, to_error
 from storesync.maintenance import FOREVER_MS, kept_version
-from storesync.model import Changes
+from storesync.model import DEPLOYMENT, Changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ def status(operator: Operator, *, names: tuple[str, ...], check: bool) -> int:
     urls = {"queue": operator.deployment.queue_url, "dlq": operator.deployment.dlq_url}
     queues = {name: depth(operator, url) for name, url in urls.items() if url}
     data = {"deployment": operator.deployment.name, "sources": found, **queues}
-    operator.screen.result(data, _status_lines(found, queues))
+    operator.screen.result(data, _status_lines(found, queues, operator.now_ms()))
     bad = any(each["problems"] for each in found) or any(queues.get("dlq", {}).values())
     return Exit.FINDINGS if check and bad else Exit.OK
 
@@ -72,6 +72,7 @@ def _status(operator: Operator, name: str) -> dict[str, Any]:
         "refused": state.refused or None,
         "error": _last_error(state),
         "rows_behind": state.rows_version != state.published,
+        "deployment": _deployment(state),
         "problems": [text for _, text in found],
         "state": found[0][0] if found else "ok",
     }
@@ -81,6 +82,24 @@ def _last_error(state: SourceState) -> dict[str, Any] | None:
     """Return the last failed check: ``at`` (milliseconds), ``reason`` and ``text``."""
     names = ("at", "reason", "text")
     return dict(zip(names, json.loads(state.error), strict=True)) if state.error else None
+
+
+def _deployment(state: SourceState) -> dict[str, Any] | None:
+    """Return the gradual deployment in progress, as AppConfig confirmed it last."""
+    if not state.deployment:
+        return None
+    from flagstore.rollout import Progress  # noqa: PLC0415 - only AppConfig has them
+
+    return Progress.parse(state.deployment)._asdict()
+
+
+def _deployment_line(each: Mapping[str, Any], now: int) -> str:
+    """Describe it in a sentence."""
+    found = f"deployment {each['number']} is {each['state'].lower()}, at {each['percentage']:g}%"
+    if not each["next_at"]:
+        return found
+    in_s = max(0.0, (each["next_at"] - now) / 1000)
+    return f"{found}; {each['next_percentage']:g}% expected in {duration(in_s)}"
 
 
 def pin_text(pinned: int, now: int) -> str:
@@ -126,13 +145,15 @@ def depth(operator: Operator, url: str) -> dict[str, int]:
     return {shown: int(response["Attributes"][name]) for shown, name in names.items()}
 
 
-def _status_lines(found: list[dict[str, Any]], queues: dict[str, Any]) -> Iterator[str]:
+def _status_lines(found: list[dict[str, Any]], queues: dict[str, Any], now: int) -> Iterator[str]:
     headers = ("SOURCE", "PROVIDER", "STORE", "CHECKED", "FLAGS", "SEGMENTS", "VERSION", "STATE")
     if not found:
         yield "no sources yet: add one with `storesync source add NAME`"
     else:
         yield from table(headers, [_status_row(each) for each in found])
     for each in found:
+        if each.get("deployment"):
+            yield f"{each['source']}: {_deployment_line(each['deployment'], now)}"
         for problem in each["problems"]:
             yield f"{each['source']}: {problem}"
     for name, numbers in queues.items():
@@ -149,7 +170,7 @@ def _status_row(each: dict[str, Any]) -> tuple[object, ...]:
         each.get("store", "?"),
         "never" if age is None else f"{duration(age)} ago",
         counts.get(FLAGS, ""),
-        sum(number for section, number in counts.items() if section != FLAGS) if counts else "",
+        sum(counts[name] for name in counts if name not in {FLAGS, *DEPLOYMENT}) if counts else "",
         each.get("published") or "",
         each["state"],
     )
@@ -210,7 +231,7 @@ def get(
         value, enabled = (
             json.dumps(each, ensure_ascii=False) for each in (detail.value, detail.enabled)
         )
-        reasons = (detail.reason, detail.rule, detail.error)
+        reasons = (detail.reason, detail.rule, detail.error, detail.deployment)
         lines += [
             f"value: {value}, enabled: {enabled}, variant: {detail.variant}",
             f"reason: {', '.join(reason for reason in reasons if reason)}",

@@ -32,10 +32,7 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-APPCONFIG_NOTE = (
-    "a gradual deployment is not gradual here, and SyncFunction needs the stack's parameter "
-    "AppConfigProfile: docs/configure.md"
-)
+APPCONFIG_NOTE = "SyncFunction needs the stack's parameter AppConfigProfile: docs/configure.md"
 DRAIN_NOTE = (
     "what SDKs queue is posted to Split, which may bill by users' keys; never run a Synchronizer "
     "beside it: docs/redis.md"

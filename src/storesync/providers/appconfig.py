@@ -1,7 +1,7 @@
 """AWS AppConfig, without its agent: deployment events, and the hosted document they deploy.
 
 AppConfig sends no webhooks: EventBridge carries its events, and each is a sync request. A flag set
-has two sections, each by key:
+has these sections, each by key:
 
 ``flags``
     for a profile of feature flags: ``values`` of the hosted document, with variants and their
@@ -9,19 +9,24 @@ has two sections, each by key:
 ``definitions``
     ``flags`` of the document: names, constraints of attributes, deprecation; empty for a freeform
     profile
+``new_flags``, ``deployments``
+    the new version while a gradual deployment is in progress, else empty: see
+    :mod:`flagstore.rollout`
 
 ``meta`` holds ``profile`` (application, environment and profile as configured), ``format``, and
 ``split_hash`` if the source has that option.
 
-The live version is that of the newest deployment that is ``COMPLETE``, or ``BAKING`` if the option
-``live`` says so. The revision is that of the newest deployment in any state: ten times its number,
-plus 1 while it bakes, 2 when it is complete, 3 once it is rolled back or reverted. So it only
-rises, even when a rollback makes an older version live.
+The live version is that of the newest deployment that is ``COMPLETE``. The revision is that of the
+newest deployment in any state: ten times its number, plus 1 while it bakes, 2 when it is complete,
+3 once it is rolled back or reverted. So it only rises, even when a rollback makes an older version
+live.
 
 Requests are signed here and sent by flagstore's HTTP client, not by boto3's, so that one deadline
 and its limits hold, as for any provider. Source: the API's model (``appconfig`` 2019-10-09).
 
 - ``GET /applications/<A>/environments/<E>/deployments``, from the highest number down, in pages
+- ``GET /applications/<A>/environments/<E>/deployments/<N>``, while it is in progress: its log has
+  the times of its steps
 - ``GET /applications/<A>/configurationprofiles/<P>/hostedconfigurationversions/<N>``: the document
   as it was written, with rules. Version numbers are never reused.
 """
@@ -41,6 +46,7 @@ from storesync.errors import (
     ProviderUnavailableError,
 )
 from storesync.model import FetchResult, FlagSet, ProviderEvent, Verdict
+from storesync.providers.appconfig_deployments import BAKING, IN_PROGRESS, progress, sections
 from storesync.providers.base import Provider, endpoint, is_key, is_version
 from storesync.responses import parse_object, raise_for_status
 
@@ -56,8 +62,8 @@ TITLE = "AWS AppConfig"
 FEATURE_FLAGS, FREEFORM = "feature-flags", "freeform"
 SPLIT_HASH = "flagstore"
 """The only value of the option ``split_hash``."""
-LIVE = {"complete": frozenset({"COMPLETE"}), "baking": frozenset({"COMPLETE", "BAKING"})}
-"""States of a deployment that count as live, by the option ``live``."""
+LIVE = "COMPLETE"
+"""The state of a deployment that everybody has."""
 PAGE = 50
 """Deployments per page: AppConfig's maximum."""
 MAX_PAGES = 20
@@ -65,11 +71,19 @@ MAX_PAGES = 20
 
 _PROGRESS = {"BAKING": 1, "COMPLETE": 2, "ROLLING_BACK": 3, "ROLLED_BACK": 3, "REVERTED": 3}
 """A deployment's progress as part of the revision, by ``DeploymentState``; 0 before that."""
-_REQUIRED = re.compile(r"(baking|complete|undone)/([0-9]{1,12})")
-_REQUIRED_PROGRESS = {"baking": 1, "complete": 2, "undone": 3}
+_UNDONE = 3
+_REQUIRED = re.compile(r"(started|baking|complete|undone)/([0-9]{1,12})")
+_REQUIRED_PROGRESS = {"started": 0, "baking": 1, "complete": 2, "undone": _UNDONE}
 _EVENT = re.compile(r"On\s?Deployment\s?(Complete|Baking|Roll|Rev|Start|Step)?")
 """``OnDeploymentRolledBack`` and "On Deployment Rollback": AWS documents both spellings."""
-_EVENT_PHASES = {"Complete": "complete", "Baking": "baking", "Roll": "undone", "Rev": "undone"}
+_EVENT_PHASES = {
+    "Start": "started",
+    "Step": "started",
+    "Baking": "baking",
+    "Complete": "complete",
+    "Roll": "undone",
+    "Rev": "undone",
+}
 _EVENT_FIELDS = {
     "application": "Application",
     "environment": "Environment",
@@ -86,13 +100,14 @@ _REFUSED = frozenset({401, 403})
 class AppConfig(Provider):
     """One configuration profile in one environment.
 
-    A required revision is written ``complete/<deployment>``, ``baking/<…>`` or ``undone/<…>``.
+    A required revision is written ``started/<deployment>``, ``baking/<…>``, ``complete/<…>`` or
+    ``undone/<…>``.
     """
 
     name = "appconfig"
     title = TITLE
     default_base_url = "https://appconfig.{region}.amazonaws.com"
-    options = ("application", "environment", "profile", "region", "live", "format", "split_hash")
+    options = ("application", "environment", "profile", "region", "format", "split_hash")
     needs_key = False
     revisions_of = "profile"
 
@@ -112,11 +127,9 @@ class AppConfig(Provider):
         kind = _EVENT.match(str(detail.get("Type") or event.get("detail-type")))
         if kind is None or len(about) < len(_EVENT_FIELDS):
             return None
-        required: tuple[str, ...] | None = ()
+        required: tuple[str, ...] = ()
         number = str(detail.get("DeploymentNumber"))
-        if kind[1] in {"Start", "Step"}:
-            required = None  # they do not make anything live
-        elif kind[1] in _EVENT_PHASES and _NUMBER.fullmatch(number):
+        if kind[1] in _EVENT_PHASES and _NUMBER.fullmatch(number):
             required = (f"{_EVENT_PHASES[kind[1]]}/{int(number)}",)
         delivery = event.get("id")
         return ProviderEvent(
@@ -126,30 +139,34 @@ class AppConfig(Provider):
     def fetch(
         self, source: Source, http: HttpClient, etag: str, *, unmet: tuple[str, ...] = ()
     ) -> FetchResult:
-        """Fetch the document of the live deployment."""
+        """Fetch the document of the live deployment, and of one that is in progress."""
         del unmet  # there is no cache in between
         _check_options(source)
-        states = LIVE[source.options.get("live", "complete")]
         api = _Api(source, http, self.default_base_url)
-        newest, live = api.deployments(states)
-        if live is None:
+        newest, live = api.deployments()
+        new = newest if newest["State"] in IN_PROGRESS and not _is_unreadable(newest) else None
+        state = _PROGRESS.get(newest["State"], 0)
+        if not (live or new or state == _UNDONE):
             raise EndpointNotFoundError(
                 f"no deployment of profile {source.options['profile']!r} of source "
-                f"{source.name!r} is {' or '.join(sorted(states)).lower()} yet: wait for it, or "
-                f"deploy it"
+                f"{source.name!r} has reached anybody yet: wait for it, or deploy it"
             )
-        version = str(live.get("ConfigurationVersion"))
-        if not _NUMBER.fullmatch(version):
-            raise EndpointNotFoundError(
-                f"source {source.name!r} has deployed a configuration that AppConfig does not "
-                f"host, so it cannot be read: use a hosted configuration"
-            )
-        revision = 10 * newest["DeploymentNumber"] + _PROGRESS.get(newest["State"], 0)
+        version, previous = _version(source, new), _version(source, live)
+        revision = 10 * newest["DeploymentNumber"] + state
         # A version is never written twice, so together with the revision it identifies the set.
-        tag = f'"{revision}:{live["DeploymentNumber"]}:{version}"'
+        tag = f'"{revision}:{previous}:{version}"'
+        found = progress(api.with_log(new)) if new else None
         if etag == tag:
-            return FetchResult(None, tag)
-        return FetchResult(_flag_set(source.options, api.document(int(version)), revision), tag)
+            return FetchResult(None, tag, found)
+        form = source.options.get("format", FEATURE_FLAGS)
+        flags, definitions = _content(api.document(previous), form) if previous else ({}, {})
+        new_flags = _content(api.document(version), form)[0] if version else {}
+        both = sections(new, flags, new_flags, version=version, previous_version=previous)
+        meta = {"profile": "/".join(source.options[name] for name in _EVENT_FIELDS), "format": form}
+        if "split_hash" in source.options:
+            meta["split_hash"] = source.options["split_hash"]
+        all_sections = {"flags": flags, "definitions": definitions, **both}
+        return FetchResult(FlagSet(self.name, all_sections, meta, revision), tag, found)
 
     def satisfied(self, required: str, revision: int, item: Callable[[str, str], Json]) -> bool:
         """Compare revisions; a set without one satisfies any."""
@@ -186,8 +203,6 @@ def _check_options(source: Source) -> None:
     problems = [f'"{name}" is missing' for name in _EVENT_FIELDS if not given.get(name)]
     if given.get("region") and not _REGION.fullmatch(given["region"]):
         problems.append('"region" is not an AWS region')
-    if given.get("live", "complete") not in LIVE:
-        problems.append('"live" must be complete or baking')
     if given.get("format", FEATURE_FLAGS) not in {FEATURE_FLAGS, FREEFORM}:
         problems.append(f'"format" must be {FEATURE_FLAGS} or {FREEFORM}')
     if given.get("split_hash", SPLIT_HASH) != SPLIT_HASH:
@@ -198,8 +213,21 @@ def _check_options(source: Source) -> None:
         )
 
 
-def _flag_set(options: Mapping[str, str], document: dict[str, Any], revision: int) -> FlagSet:
-    form = options.get("format", FEATURE_FLAGS)
+def _version(source: Source, deployment: Mapping[str, Any] | None) -> int:
+    """Return the configuration version of a deployment; 0 for none."""
+    if deployment is None:
+        return 0
+    version = str(deployment.get("ConfigurationVersion"))
+    if not _NUMBER.fullmatch(version):
+        raise EndpointNotFoundError(
+            f"source {source.name!r} has deployed a configuration that AppConfig does not "
+            f"host, so it cannot be read: use a hosted configuration"
+        )
+    return int(version)
+
+
+def _content(document: dict[str, Any], form: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return flags and definitions of a document."""
     flags: dict[str, Any] = document
     definitions: dict[str, Any] = {}
     if form == FEATURE_FLAGS:
@@ -213,10 +241,7 @@ def _flag_set(options: Mapping[str, str], document: dict[str, Any], revision: in
         flags, definitions = _section(document, "values"), _section(document, "flags")
     if not all(map(is_key, (*flags, *definitions))):
         raise MalformedResponseError(f"{TITLE} responded with a key that cannot be stored")
-    meta = {"profile": "/".join(options[name] for name in _EVENT_FIELDS), "format": form}
-    if "split_hash" in options:
-        meta["split_hash"] = options["split_hash"]
-    return FlagSet(AppConfig.name, {"flags": flags, "definitions": definitions}, meta, revision)
+    return flags, definitions
 
 
 def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -259,8 +284,8 @@ class _Api:
         base = endpoint(source, default_base_url, "", {}).replace("{region}", self._region)
         self._base = f"{base}/applications/{self._quoted('application')}"
 
-    def deployments(self, live: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """Return the newest deployment of the profile and the newest in a live state, if any."""
+    def deployments(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Return the newest deployment of the profile and the newest live one, if any."""
         path = f"/environments/{self._quoted('environment')}/deployments"
         profile = self._source.options["profile"]
         newest: dict[str, Any] | None = None
@@ -271,7 +296,7 @@ class _Api:
             for item in _items(document):
                 if item.get("ConfigurationProfileId") == profile:
                     newest = newest or item
-                    if item["State"] in live and not _is_unreadable_experiment(item):
+                    if item["State"] == LIVE and not _is_unreadable(item):
                         return newest, item
             token = document.get("NextToken")
             if not token:
@@ -290,6 +315,17 @@ class _Api:
                 f"this environment: deploy it, or correct the options"
             )
         return newest, None
+
+    def with_log(self, deployment: dict[str, Any]) -> dict[str, Any]:
+        """Return a deployment with its log, unless everybody has it."""
+        if deployment["State"] == BAKING:
+            return deployment
+        number = deployment["DeploymentNumber"]
+        path = f"/environments/{self._quoted('environment')}/deployments/{number}"
+        found = parse_object(self._get("GetDeployment", path), TITLE)
+        if found.get("DeploymentNumber") != number:
+            raise MalformedResponseError(f"{TITLE} responded with another deployment")
+        return {**found, "State": deployment["State"]}
 
     def document(self, version: int) -> dict[str, Any]:
         """Return one version of the document, as it was written."""
@@ -335,10 +371,10 @@ class _Api:
         return response
 
 
-def _is_unreadable_experiment(item: dict[str, Any]) -> bool:
-    """Return whether AppConfig deployed this itself, from a version that it does not host.
+def _is_unreadable(item: dict[str, Any]) -> bool:
+    """Return whether this is an experiment's deployment, of a version that AppConfig does not host.
 
-    An experiment makes such deployments. What was deployed before it remains readable.
+    What was deployed before it remains readable.
     """
     version = str(item.get("ConfigurationVersion"))
     return item.get("Type") == "MANAGED" and not _NUMBER.fullmatch(version)

@@ -1,0 +1,447 @@
+"""Gradual deployments of AppConfig: from the simulator through a sync to a reader."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flagstore import Client, rollout
+from flagstore.emf import line
+from flagstore.rollout import Progress
+from simulators.appconfig import AppConfigSimulator, Strategy
+from simulators.appconfig_flags import document
+from simulators.memory_store import MemoryStore
+from simulators.reader_rig import DOWN, EXPIRED_S, STATE
+from simulators.rollout_rig import LINEAR, Stage, doc
+from storesync import errors, maintenance
+from storesync.model import Secret, Source
+from storesync.providers.appconfig_deployments import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+PEOPLE = [{"key": f"user-{number}"} for number in range(2_000)]
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    for name, value in AppConfigSimulator().environ.items():
+        monkeypatch.setenv(name, value)
+    found = Stage()
+    with found.server:
+        found.publish({"a": 1, "b": 1, "gone": 1})
+        yield found
+
+
+def limits(client: Client, key: str = "a") -> list[int]:
+    """Return the value of a flag for each of the people; 0 if there is none."""
+    return [client.value(key, each, default={"limit": 0})["limit"] for each in PEOPLE]
+
+
+def share(client: Client) -> float:
+    """Return the percentage of people with version 2 of flag a."""
+    return 100 * limits(client).count(2) / len(PEOPLE)
+
+
+# -- who gets which version ------------------------------------------------------------------------
+
+
+def test_entities(stage: Stage) -> None:
+    """A growing share of them gets the new version as a whole, and each keeps it."""
+    client = stage.reader(rollout_by="key")
+    stage.deploy({"a": 2, "b": 1, "added": 2})
+    before: set[int] = set()
+    for minutes, percentage in ((0, 0), (6, 20), (6, 40), (6, 60), (6, 80), (6, 100)):
+        stage.wait(minutes)
+        found = limits(client)
+        new = {number for number, limit in enumerate(found) if limit == 2}
+        assert abs(100 * len(new) / len(PEOPLE) - percentage) < 3
+        assert before <= new
+        assert [{2: 2, 1: 0}[limit] for limit in found] == limits(client, "added")
+        assert [{2: 0, 1: 1}[limit] for limit in found] == limits(client, "gone")
+        assert set(limits(client, "b")) == {1}
+        before = new
+    stage.wait(36)  # baked
+    assert set(limits(client)) == {2}
+    assert client.info().deployment is None
+    assert client.keys() == ["a", "added", "b"]
+
+
+def test_processes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default, each process draws once: all that it reads is one version."""
+    stage.deploy({"a": 2, "b": 1})
+    stage.wait(12)
+    client, found = stage.reader(), []
+    for number in range(2_000):
+        monkeypatch.setattr(rollout, "_random", f"{number}".encode())
+        limit = client.value("a", {"key": "ada"}, default={})["limit"]
+        assert client.snapshot()["a"]["limit"] == client["a"]["limit"] == limit
+        assert ("gone" in client) is (limit == 1)
+        assert (len(client), client.keys()) == ((3, ["a", "b", "gone"]), (2, ["a", "b"]))[limit - 1]
+        found.append(limit)
+    assert abs(100 * found.count(2) / len(found) - 40) < 3
+
+
+def test_documented_hash(stage: Stage) -> None:
+    """The page's hash chooses the same entities; values of an attribute count as for `split`."""
+    number = stage.deploy({"a": 2})
+    stage.wait(12)
+    profile = "ba8toh7/pgil2o7/ga3tqep"
+
+    def expected(entity: str) -> int:
+        text = f"flagstore:deployment:{profile}:{number}:{entity}"
+        found = int(sha256(text.encode()).hexdigest()[:12], 16) % 100_000_000
+        return 2 if found < 40 * 1_000_000 else 1
+
+    by_key, by_tenant = stage.reader(rollout_by="key"), stage.reader(rollout_by="tenant")
+    for each in range(200):
+        for context in ({"key": f"{each}"}, {"targetingKey": f"{each}"}, {"userId": each}):
+            assert by_key.value("a", context, default={})["limit"] == expected(f"{each}")
+        for tenant in (each, f"{each}", float(each)):
+            found = by_tenant.value("a", {"tenant": tenant}, default={})["limit"]
+            assert found == expected(f"{each}")
+
+
+@pytest.mark.parametrize(
+    "context", [None, {}, {"tenant": None}, {"tenant": [1]}, {"tenant": 0.5}, 7]
+)
+def test_context_without_entity(stage: Stage, context: Any) -> None:
+    """The process's version applies."""
+    stage.deploy({"a": 2})
+    stage.wait(12)
+    client = stage.reader(rollout_by="tenant")
+    deployment = client.info().deployment
+    assert deployment
+    if context == 7:
+        assert client.detail("a", context).error == "CONTEXT_INVALID"
+        return
+    assert client.detail("a", context).version == (2, 3)[deployment.new]
+
+
+def test_forked_process_draws_again(stage: Stage) -> None:
+    """A child of a fork is another process."""
+    stage.deploy({"a": 2})
+    drawn = rollout._process()
+    assert drawn == rollout._process()
+    receive, send = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(send, rollout._process())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(receive, 100) not in {b"", drawn}
+    assert drawn == rollout._process()
+
+
+def test_restored_snapshot_draws_again(tmp_path: Any) -> None:
+    """With SnapStart, clones of one image draw after they are restored."""
+    (tmp_path / "snapshot_restore_py.py").write_text(
+        "hooks = []\ndef register_after_restore(hook): hooks.append(hook)\n"
+    )
+    script = (
+        "import snapshot_restore_py as runtime\nfrom flagstore import rollout\n"
+        "before = rollout._process()\n[hook() for hook in runtime.hooks]\n"
+        "print(before != rollout._process())"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    env = {"PYTHONPATH": path, "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env
+    )
+    assert found.stdout.strip() == "True"
+
+
+# -- how far ---------------------------------------------------------------------------------------
+
+
+def test_steps_between_checks(stage: Stage) -> None:
+    """Readers take the next step by the clock, and no second one before it is confirmed."""
+    client = stage.reader(rollout_by="key", ttl_s=0)
+    stage.deploy({"a": 2})
+    for minutes, percentage in ((5.9, 0), (0.1, 20), (5.9, 20), (0.1, 20), (6, 20)):
+        stage.clock.advance(60 * minutes)
+        assert abs(share(client) - percentage) < 3
+    stage.sync()  # AppConfig has taken the third step by now
+    assert abs(share(client) - 60) < 3
+
+
+def test_stale_reader_goes_no_further(stage: Stage) -> None:
+    """While the store cannot be read, the share stays."""
+    client = stage.reader(rollout_by="key")
+    stage.deploy({"a": 2})
+    stage.wait(6)
+    assert abs(share(client) - 20) < 3
+    stage.store.error = DOWN
+    stage.clock.advance(500)
+    assert abs(share(client) - 20) < 3
+    assert client.detail("a", PEOPLE[0]).stale
+    stage.store.error = None
+    stage.wait(1)
+    assert abs(share(client) - 40) < 3
+
+
+@pytest.mark.parametrize("as_logged", [False, True])
+@pytest.mark.parametrize(
+    ("strategy", "percentages"),
+    [
+        (Strategy(30, 20), [20, 40, 60, 80, 100]),
+        (Strategy(15, 25), [25, 50, 75, 100]),
+        (Strategy(20, 10, "EXPONENTIAL"), [10, 20, 40, 80, 100]),
+        (Strategy(60, 2, "EXPONENTIAL"), [2, 4, 8, 16, 32, 64, 100]),
+        (Strategy(1440, 10), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]),
+    ],
+)
+def test_expected_steps(
+    stage: Stage, strategy: Strategy, percentages: list[float], as_logged: bool
+) -> None:
+    """The first is when the guide says, later ones come as long after the last as that took."""
+    strategy = Strategy(strategy.minutes, strategy.factor, strategy.growth, as_logged=as_logged)
+    start = stage.clock.now()
+    stage.deploy({"a": 2}, strategy)
+    guide = Strategy(strategy.minutes, strategy.factor, strategy.growth).steps()
+    steps = strategy.steps()
+    assert [percentage for _, percentage in steps] == percentages
+    times = [start + 0.001, *(start + after_s + 0.001 for after_s, _ in steps)]
+    for at, before, after in zip(times, [0.0, *percentages], percentages, strict=False):
+        stage.clock.advance(at - stage.clock.now())
+        stage.sync("manual")
+        state = stage.state()
+        found = Progress.parse(state.deployment)
+        assert (found.percentage, found.next_percentage) == (before, after)
+        expected = guide[0][0] if before == 0 else steps[percentages.index(after)][0]
+        assert found.next_at / 1000 == pytest.approx(start + expected, abs=0.01)
+
+
+def test_late_step_is_not_expected_again(stage: Stage) -> None:
+    """If AppConfig takes longer than predicted, a check takes the prediction back."""
+    number = stage.server.deploy(stage.server.put(doc({"a": 2})), None)
+    stage.server._find(number).update(
+        GrowthType="LINEAR", GrowthFactor=50, DeploymentDurationInMinutes=10
+    )
+    stage.sync()
+    client = stage.reader(rollout_by="key")
+    stage.wait(6)
+    assert share(client) == 0
+    stage.server.step(number, 50)
+    stage.wait(1)
+    assert abs(share(client) - 50) < 3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"PercentageComplete": None}, {"PercentageComplete": "20"}, {"GrowthFactor": None},
+        {"GrowthFactor": 0}, {"GrowthFactor": True}, {"StartedAt": "soon"}, {"EventLog": None},
+        {"DeploymentDurationInMinutes": 1e300}, {"GrowthType": "SQUARE", "StartedAt": 7},
+        {"EventLog": [7, {"EventType": "PERCENTAGE_UPDATED", "OccurredAt": "?"}]},
+    ],
+)  # fmt: skip
+def test_incomplete_deployment(fields: dict[str, Any]) -> None:
+    """Whatever is missing, a step is at most one ahead, and nothing raises."""
+    whole = {
+        "DeploymentNumber": 7, "State": "DEPLOYING", "PercentageComplete": 20.0,
+        "GrowthType": "LINEAR", "GrowthFactor": 20.0, "DeploymentDurationInMinutes": 30,
+        "StartedAt": "2026-11-29T10:00:00Z",
+    }  # fmt: skip
+    found = progress({**whole, **fields})
+    assert found.number == 7
+    assert found.percentage <= found.next_percentage <= 40 or found.next_at == 0
+    Progress.parse(found.dumps(0))
+
+
+# -- rollbacks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", ["alarm", "overtaken", "source rolled back"])
+def test_rollback(stage: Stage, event: str) -> None:
+    """After the next refresh, nobody has the new version."""
+    client = stage.reader(rollout_by="key")
+    number = stage.deploy({"a": 2})
+    stage.wait(12)
+    assert abs(share(client) - 40) < 3
+    if event == "source rolled back":
+        store, source = MemoryStore(stage.records), Source("prod", "appconfig", "", Secret(""))
+        two = store.state("prod").published
+        maintenance.roll_back(source, store, stage.clock, to=two, pinned_until=10**15)
+    else:
+        stage.server.stop_deployment(number)
+        if event == "overtaken":
+            stage.server.deploy(stage.server.put(doc({"a": 2})), LINEAR)
+        stage.sync()
+    stage.clock.advance(EXPIRED_S)
+    assert share(client) == 0
+    assert stage.reader(rollout_by="key").detail("a", PEOPLE[0]).version in {2, None}
+
+
+def test_reverted_deployment(stage: Stage) -> None:
+    """A complete deployment that is reverted is rolled back at the next check."""
+    client = stage.reader()
+    number = stage.deploy({"a": 2})
+    stage.wait(61)
+    assert set(limits(client)) == {2}
+    stage.server.stop_deployment(number, allow_revert=True)
+    stage.wait(1)
+    assert set(limits(client)) == {1}
+
+
+# -- the guard, rows, history ----------------------------------------------------------------------
+
+
+def many(count: int, limit: int = 1) -> dict[str, int]:
+    return {"a": limit} | {f"flag-{number:03d}": 1 for number in range(count)}
+
+
+def test_new_version_that_loses_flags(stage: Stage) -> None:
+    """It is refused before anybody gets it, and once allowed, its completion needs no more."""
+    stage.publish(many(60))
+    client = stage.reader(rollout_by="key")
+    number = stage.server.deploy(stage.server.put(doc(many(30, 2))), LINEAR)
+    with pytest.raises(errors.RefusedSetError, match=r"30 .* of 61 .* are gone") as refused:
+        stage.sync()
+    assert share(client) == 0
+    assert stage.queued == []
+    stage.sync("manual", allow_shrink=refused.value.digest)
+    stage.wait(12)
+    assert abs(share(client) - 40) < 3
+    stage.wait(60)
+    assert stage.server._find(number)["State"] == "COMPLETE"
+    assert set(limits(client)) == {2}
+    assert len(client.keys()) == 31
+
+
+def test_rollback_of_many_new_flags(stage: Stage) -> None:
+    """A rollback that takes back more than the guard allows to lose is no loss."""
+    number = stage.deploy(many(60, 2))
+    stage.wait(12)
+    stage.server.stop_deployment(number)
+    assert stage.sync().outcome == "published"
+    assert stage.reader().keys() == ["a", "b", "gone"]
+
+
+def test_damaged_flag_in_new_version(stage: Stage) -> None:
+    """It is refused before anybody gets it."""
+    stage.server.deploy(stage.server.put(document({"a": {"limit": 2}}, {})), LINEAR)
+    with pytest.raises(errors.RefusedSetError, match=r"flags/a.* can no longer be evaluated"):
+        stage.sync()
+
+
+def test_rows_show_the_previous_version(stage: Stage) -> None:
+    """Until the deployment is complete; no row shows a deployment."""
+
+    def rows() -> dict[str, str]:
+        found = [key for key in stage.records if key.namespace == "prod:flags"]
+        return {key.key: str(stage.records[key]["item"]) for key in found}
+
+    before = rows()
+    stage.deploy({"a": 2, "added": 1})
+    stage.wait(12)
+    assert rows() == before
+    assert not {
+        key for key in stage.records if key.namespace in {"prod:new_flags", "prod:deployments"}
+    }
+    stage.wait(60)
+    assert rows().keys() == {"a", "added"}
+
+
+# -- what it costs ---------------------------------------------------------------------------------
+
+
+def test_steps_cost_readers_nothing(stage: Stage) -> None:
+    """Start, steps and end are in the record that a refresh reads anyway."""
+    client = stage.reader()
+    client.enabled("a")
+    client.snapshot()
+    stage.calls()
+    stage.deploy({"a": 2})
+    published = stage.state().published
+    for _ in range(70):
+        stage.wait(1)
+        client.enabled("a")
+        assert stage.calls() == [STATE]
+    assert stage.state().published > published
+    assert set(limits(client)) == {2}
+
+
+def test_cold_start_during_a_deployment(stage: Stage) -> None:
+    """It reads the source state as well; if that fails, it starts with the previous version."""
+    stage.reader().snapshot()
+    assert stage.calls() == ["read prod:$snapshot"]
+    stage.deploy({"a": 2})
+    stage.wait(12)
+    stage.calls()
+    assert abs(share(stage.reader(rollout_by="key")) - 40) < 3
+    assert stage.calls() == ["read prod:$snapshot", STATE]
+
+    def fail(call: str) -> None:
+        stage.store.error = DOWN if call == STATE else None
+
+    stage.store.on_call = fail
+    client = stage.reader(rollout_by="key")
+    assert (share(client), client.info().stale) == (0, True)
+    stage.store.on_call, stage.store.error = lambda _call: None, None
+    stage.clock.advance(EXPIRED_S)
+    assert abs(share(client) - 40) < 3
+
+
+def test_one_chain_of_checks(stage: Stage) -> None:
+    """However often checks run, one further check is queued per minute, until the end."""
+    stage.deploy({"a": 2})
+    start = stage.clock.now()
+    for _ in range(40):
+        stage.clock.advance(15)
+        stage.sync("manual")
+        stage.sync("manual")
+    assert len(stage.queued) == 11
+    assert all(due >= (start + 60 * number) * 1000 for number, due in enumerate(stage.queued, 1))
+    stage.wait(60)
+    queued = len(stage.queued)
+    stage.wait(2)
+    assert len(stage.queued) == queued
+    assert stage.state().next_check == 0
+
+
+def test_check_that_cannot_be_queued(stage: Stage) -> None:
+    """Every further check tries again."""
+    stage.queues = False
+    stage.deploy({"a": 2})
+    stage.sync("manual")
+    assert len(stage.queued) == 2
+
+
+# -- what is shown ---------------------------------------------------------------------------------
+
+
+def test_reasons(stage: Stage) -> None:
+    """The detail, info() and the metrics show which version, and why."""
+    number = stage.deploy({"a": 2})
+    stage.wait(12)
+    client = stage.reader(rollout_by="key")
+    for each in PEOPLE[:50]:
+        detail = client.detail("a", each)
+        assert detail.version == detail.value["limit"] + 1
+        assert detail.deployment == f"deployment {number} at 40%, by key"
+    deployment = client.info().deployment
+    assert deployment
+    assert deployment[:4] == (number, 3, 2, 40.0)
+    assert f'"ReaderNewVersion":{int(deployment.new)}' in line(client.info())
+    stage.wait(60)
+    detail = client.detail("a", PEOPLE[0])
+    assert (detail.version, detail.deployment) == (None, "")
+    assert "ReaderNewVersion" not in line(client.info())
+
+
+def test_unknown_progress_is_ignored(stage: Stage) -> None:
+    """The progress of a later version of flagstore, or a damaged one, is no error."""
+    stage.deploy({"a": 2})
+    stage.wait(12)
+    for text in ("?", "[]", "{}", "[1]", '[1,"x",2,3,4,5,6]', "7"):
+        (key,) = [key for key in stage.records if key.namespace == "prod:$state"]
+        stage.records[key] = {**stage.records[key], "deployment": text}
+        client = stage.reader(rollout_by="key")
+        assert share(client) == 0
