@@ -203,6 +203,17 @@ def ours(load: Load, units: Units, knobs: Knobs = DEFAULTS) -> dict[str, float]:
     }
 
 
+def deployment(minutes: float, units: Units, knobs: Knobs = DEFAULTS) -> float:
+    """Return what a gradual deployment costs more than one for everybody at once.
+
+    A check per minute, bake time included, and a second publication: readers read nothing more.
+    """
+    run = LAMBDA_CALL + SYNC_S * knobs.sync_mb / 1024 * LAMBDA_GB_S + KMS_CALL
+    log = SYNC_LOG_BYTES / 1e9 * LOGS_GB
+    check = run + log + SQS_CALLS * SQS_CALL + 2 * units.state_writes * WRITE_UNIT + READ_UNIT
+    return minutes * check + units.change_writes * WRITE_UNIT
+
+
 def flood(rate: float) -> Flood:
     """Return what requests that are all refused cost, so many a second for a month."""
     requests = rate * MONTH_S

@@ -51,7 +51,8 @@ def measure(dose: Dose) -> Part:  # noqa: ARG001 - a formula
                 f"{load.name}: {units.change_writes:.0f} write units per change, "
                 f"{units.held_changes:.0f} changes in the source state, "
                 f"{units.cold_reads:.1f} read units per cold start; "
-                f"${watched:.2f} are CloudWatch's."
+                f"${watched:.2f} are CloudWatch's. An hour of an AppConfig deployment: "
+                f"${cost.deployment(60, units):.4f} more."
             )
     return part
 

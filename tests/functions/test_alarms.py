@@ -523,6 +523,13 @@ def test_cost_of_a_month() -> None:
     assert sum(large.values()) <= 70
 
 
+def test_cost_of_a_gradual_deployment() -> None:
+    """An hour costs at most $0.002, whatever the size."""
+    counted = results.load(REPOSITORY / "docs/benchmarks/results.json")["P8"].figures
+    for load in cost.LOADS:
+        assert 0.0005 < cost.deployment(60, cost.Units(**counted[load.name])) < 0.002
+
+
 def test_dashboard_metrics(world: World, launchdarkly: LaunchDarklySimulator) -> None:
     """Each metric in the dashboard is written by the functions, a reader or AWS."""
     body = json.loads(
