@@ -70,14 +70,14 @@ def check_items(
     if old and old.provider == new.provider:
         # Large segments are not read for this: their existence is enough.
         before = provider.judge(replace(old, load=lambda _segment: {"key": "", "version": 1}))
-    damaged = []
+    damaged, changed_items = [], {*changed.changed}
     for place in (*changed.added, *changed.changed):
         section, key = place
         verdict = now(section, key)
         if verdict is Verdict.REFUSED:
             message = f"{provider.title}: its SDKs reject {section} {key[:64]!r}: not a flag set"
             raise MalformedResponseError(message)
-        was_usable = before and place in changed.changed and before(*place) is Verdict.USABLE
+        was_usable = before and place in changed_items and before(*place) is Verdict.USABLE
         if verdict is Verdict.DAMAGED and was_usable:
             damaged.append(f"{section}/{key}")
     if damaged:

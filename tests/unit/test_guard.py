@@ -96,3 +96,15 @@ def test_references_are_checked_in_linear_time() -> None:
     started = process_time()
     assert not guard.dangling(sets[0], sets[1], changed, providers.get("launchdarkly"))
     assert process_time() - started < 1  # copies of the segments' keys would take 5 s
+
+
+def test_items_are_checked_in_linear_time() -> None:
+    """All flags may change at once."""
+    sets = [
+        FlagSet("appconfig", {"flags": {key: {"enabled": on} for key in numbered(20_000)}})
+        for on in (False, True)
+    ]
+    changed, provider = Changes.between(*sets), providers.get("appconfig")
+    started = process_time()
+    guard.check_items(sets[1], sets[0], changed, provider, digest=DIGEST)
+    assert process_time() - started < 1  # searching a list for each would take 4 s
