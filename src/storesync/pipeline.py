@@ -318,19 +318,18 @@ class Sync:
             RefusedSetError: it has lost too much, or is suspect.
         """
         old = changed.since if digest != self._allow_shrink else None
-        if old and (new.sections.get("deployments") or old.sections.get("deployments")):
-            olds = self._published.baselines(check.seen, old, now_ms(self._clock))
-            guard.check_versions(new, olds, self._provider, digest=digest)
-            if older:
-                self._hold(check, digest, OLDER)
-            return
-        guard.check_items(new, old, changed, self._provider, digest=digest)
         if old is None:
+            guard.check_items(new, None, changed, self._provider, digest=digest)
             return
         olds = [("the published set", old)]
-        if changed.removed or changed.changed:  # otherwise, no earlier set needs to be read
+        # If flags were only added, no earlier set needs to be read.
+        if changed.removed or changed.changed or new.sections.get("deployments"):
             olds = self._published.baselines(check.seen, old, now_ms(self._clock))
-        guard.check(new, olds, digest=digest, members=self._provider.members)
+        if any(each.sections.get("deployments") for each in (new, *dict(olds).values())):
+            guard.check_versions(new, olds, self._provider, digest=digest)
+        else:
+            guard.check_items(new, old, changed, self._provider, digest=digest)
+            guard.check(new, olds, digest=digest, members=self._provider.members)
         missing = guard.dangling(new, old, changed, self._provider)
         if older:
             self._hold(check, digest, OLDER)

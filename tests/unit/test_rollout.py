@@ -313,6 +313,18 @@ def test_new_version_that_loses_flags(stage: Stage) -> None:
     assert stage.server._find(number)["State"] == "COMPLETE"
     assert set(limits(client)) == {2}
     assert len(client.keys()) == 31
+    stage.server.roll_out(stage.server.put(doc(many(30, 3))))
+    assert stage.sync().outcome == "published"
+
+
+def test_change_a_day_after_a_deployment(stage: Stage) -> None:
+    """The set of a day ago had two versions: the new one is compared with them."""
+    stage.deploy(many(60, 2))
+    stage.wait(12)
+    stage.wait(60)
+    stage.clock.advance(86_400 - 3_600)
+    stage.server.roll_out(stage.server.put(doc(many(60, 3))))
+    assert stage.sync().outcome == "published"
 
 
 def test_rollback_of_many_new_flags(stage: Stage) -> None:
