@@ -193,8 +193,8 @@ class Client(Flags):
         snapshot = self._cache.current
         if snapshot is None or not snapshot.two_versions:
             return info
-        rollout, percentage = self._rolled_out(snapshot, self._clock())
-        return info._replace(deployment=rollout.deployment(percentage))
+        found = self._rolled_out(snapshot, self._clock())
+        return info if found is None else info._replace(deployment=found[0].deployment(found[1]))
 
     def track(
         self, event: str, context: Context = None, *, value: float | None = None, data: Json = None
@@ -340,26 +340,30 @@ class Client(Flags):
         self, snapshot: Snapshot, given: Context, now: float
     ) -> tuple[Made, tuple[int | None, str]]:
         """Return the version of a flag set that a context has, and which one it is and why."""
-        made = self._engine(snapshot)
-        try:
-            rollout, percentage = self._rolled_out(snapshot, now)
-            new = rollout.has_new(given, percentage)
-            if new:
-                new_made = self._new_made
-                if new_made is None or new_made[0] is not rollout.new:
-                    new_made = self._new_made = self._make(rollout.new, made)
-                made = new_made
-            return made, rollout.describe(percentage, new=new)
-        except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
-            log("a gradual deployment is ignored: %s", type(error).__name__, level=40)
+        made, found = self._engine(snapshot), self._rolled_out(snapshot, now)
+        if found is None:
             return made, (None, "")
+        rollout, percentage = found
+        new = rollout.has_new(given, percentage)
+        if new:
+            new_made = self._new_made
+            if new_made is None or new_made[0] is not rollout.new:
+                new_made = self._new_made = self._make(rollout.new, made)
+            made = new_made
+        return made, rollout.describe(percentage, new=new)
 
-    def _rolled_out(self, snapshot: Snapshot, now: float) -> tuple[Rollout, float]:
+    def _rolled_out(self, snapshot: Snapshot, now: float) -> tuple[Rollout, float] | None:
+        """Return the deployment in progress and its percentage; None if it is malformed."""
         rollout = self._rollout
         if rollout is None or rollout.snapshot is not snapshot:
             from flagstore.rollout import Rollout  # noqa: PLC0415 - only during a deployment
 
-            rollout = self._rollout = Rollout(snapshot, self._rollout_by, rollout)
+            try:
+                rollout = self._rollout = Rollout(snapshot, self._rollout_by, rollout)
+            except Exception as error:  # noqa: BLE001 - a flag client must not break its caller
+                snapshot.two_versions = False  # everybody has the previous version
+                log("a gradual deployment is malformed: %s", type(error).__name__, level=40)
+                return None
         return rollout, rollout.percentage(snapshot.progress, now, stale=self._cache.stale)
 
     def _open_engine(

@@ -41,8 +41,12 @@ class Progress(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Progress":
-        """Read it from the source state, whose field is empty if no deployment is in progress."""
-        return cls(*json.loads(text)) if text else cls()
+        """Read it from the source state; none if that is empty, or of a later version."""
+        try:
+            number, state, percentage, following, due_ms = json.loads(text)
+            return cls(int(number), str(state), float(percentage), float(following), int(due_ms))
+        except (ArithmeticError, TypeError, ValueError):
+            return cls()
 
     def dumps(self, now_ms: int) -> str:
         """Return it as the source state holds it, at the time of a check.
@@ -78,9 +82,8 @@ class Rollout:
     __slots__ = (
         "_by",
         "_domain",
-        "_progress",
         "_reached",
-        "_text",
+        "_seen",
         "new",
         "number",
         "previous_version",
@@ -89,7 +92,7 @@ class Rollout:
     )
 
     def __init__(self, snapshot: "Snapshot", by: str, earlier: "Rollout | None" = None) -> None:
-        """Create it for a flag set with a deployment in progress.
+        """Create it for a flag set with a deployment in progress; raise if that is malformed.
 
         Args:
             snapshot: the flag set.
@@ -106,7 +109,7 @@ class Rollout:
         self._by = by
         profile = snapshot.meta.get("profile", "")
         self._domain = f"flagstore:deployment:{profile}:{number}:".encode()
-        self._text, self._progress, self._reached = "", Progress(), 0.0
+        self._seen, self._reached = ("", Progress()), 0.0
         if earlier is not None and earlier.number == self.number:
             self._reached = earlier._reached  # noqa: SLF001 - own class
         self.new = snapshot.changed(
@@ -130,14 +133,11 @@ class Rollout:
             now: seconds since the epoch.
             stale: whether the last refresh failed; then it does not grow.
         """
-        if text != self._text:
-            try:
-                self._progress = Progress.parse(text)
-            except (TypeError, ValueError):  # of a later version
-                self._progress = Progress()
-            self._text = text
-        _, _, found, following, due_ms = self._progress
-        if self._progress.number != self.number:
+        seen = self._seen  # once: another thread may replace it
+        if text != seen[0]:
+            seen = self._seen = text, Progress.parse(text)
+        number, _, found, following, due_ms = seen[1]
+        if number != self.number:
             self._reached = 0.0  # an operator has published it again, or this is not known yet
             return 0.0
         if due_ms and now * 1000 >= due_ms and not stale:
@@ -149,7 +149,7 @@ class Rollout:
         """Return whether a context has the new version at this percentage."""
         if not 0.0 < percentage < EVERYBODY:
             return percentage > 0.0
-        entity = self._entity(given) if self._by and given else None
+        entity = self._entity(given) if self._by and given is not None else None
         return bucket(self._domain + (entity or _process())) < threshold(percentage)
 
     def describe(self, percentage: float, *, new: bool) -> tuple[int | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,17 +14,20 @@ import pytest
 from flagstore import Client, rollout
 from flagstore.emf import line
 from flagstore.rollout import Progress
+from flagstore.stores.file import FileReader
 from simulators.appconfig import AppConfigSimulator, Strategy
 from simulators.appconfig_flags import document
 from simulators.memory_store import MemoryStore
 from simulators.reader_rig import DOWN, EXPIRED_S, STATE
 from simulators.rollout_rig import LINEAR, Stage, doc
 from storesync import errors, maintenance
+from storesync.cli import inspect
 from storesync.model import Secret, Source
 from storesync.providers.appconfig_deployments import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 PEOPLE = [{"key": f"user-{number}"} for number in range(2_000)]
@@ -450,10 +454,47 @@ def test_reasons(stage: Stage) -> None:
 
 def test_unknown_progress_is_ignored(stage: Stage) -> None:
     """The progress of a later version of flagstore, or a damaged one, is no error."""
-    stage.deploy({"a": 2})
+    number = stage.deploy({"a": 2})
     stage.wait(12)
-    for text in ("?", "[]", "{}", "[1]", '[1,"x",2,3,4,5,6]', "7"):
+    lists = (f"[{number},{rest}]" for rest in ('"","x",2,3', '"",[],2,3', '"",1,2,"x"', '"",1,2'))
+    for text in ("?", "[]", "{}", "[1]", "7", *lists):
         (key,) = [key for key in stage.records if key.namespace == "prod:$state"]
         stage.records[key] = {**stage.records[key], "deployment": text}
         client = stage.reader(rollout_by="key")
         assert share(client) == 0
+        assert client.info().deployment == (number, 3, 2, 0.0, False)
+        assert inspect._deployment(stage.state()) is None
+
+
+@pytest.mark.parametrize(
+    "deployments",
+    [
+        {"7": {}}, {"7": None}, {"7": []}, {"x": {"ConfigurationVersion": 2, "PreviousVersion": 1}},
+        {"7": {"ConfigurationVersion": "?", "PreviousVersion": 1}},
+        {"7": {"ConfigurationVersion": 2, "PreviousVersion": 1, "RemovedFlags": 5}},
+    ],
+)  # fmt: skip
+def test_malformed_deployment_is_ignored(
+    tmp_path: Path, deployments: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as one of a later version, or in a file: the log says so once, and nothing raises."""
+    sections = {"flags": {"a": {"enabled": True}}, "new_flags": {}, "deployments": deployments}
+    file = tmp_path / "flags.json"
+    file.write_text(json.dumps({"provider": "appconfig", "sections": sections}))
+    for by in ("", "key"):
+        client = Client("prod", store=FileReader(str(file)), rollout_by=by)
+        caplog.clear()
+        assert [client.enabled("a", {"key": "ada"}) for _ in range(3)] == [True] * 3
+        assert (client.info().deployment, client.keys()) == (None, ["a"])
+        assert len(caplog.records) == 1
+
+
+def test_flag_file_of_a_deployment(stage: Stage, tmp_path: Path) -> None:
+    """A set that was exported meanwhile has the previous version: no file knows the progress."""
+    stage.deploy({"a": 2})
+    stage.wait(12)
+    file = tmp_path / "flags.json"
+    file.write_text(json.dumps(stage.reader(rollout_by="key").snapshot().export()))
+    client = Client("prod", store=FileReader(str(file)), rollout_by="key")
+    assert set(limits(client)) == {1}
+    assert client.keys() == ["a", "b", "gone"]

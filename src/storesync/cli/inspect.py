@@ -90,7 +90,8 @@ def _deployment(state: SourceState) -> dict[str, Any] | None:
         return None
     from flagstore.rollout import Progress  # noqa: PLC0415 - only AppConfig has them
 
-    return Progress.parse(state.deployment)._asdict()
+    found = Progress.parse(state.deployment)
+    return found._asdict() if found.number else None
 
 
 def _deployment_line(each: Mapping[str, Any], now: int) -> str:
