@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flagstore.evaluation.appconfig import plain
 from flagstore.evaluation.appconfig_rules import as_bytes, bucket, threshold
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Rollout:
     def _entity(self, given: Mapping[str, Any]) -> bytes | None:
         with suppress(Exception):  # the caller's own: a flag client must not break its caller
             if self._by != "key":
-                return as_bytes(given[self._by])
+                return as_bytes(plain(given[self._by]))
             from flagstore.flags import context_key  # noqa: PLC0415 - only with `rollout_by`
 
             return context_key(given).encode() or None

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ def test_documented_hash(stage: Stage) -> None:
     for each in range(200):
         for context in ({"key": f"{each}"}, {"targetingKey": f"{each}"}, {"userId": each}):
             assert by_key.value("a", context, default={})["limit"] == expected(f"{each}")
-        for tenant in (each, f"{each}", float(each)):
+        for tenant in (each, f"{each}", float(each), Decimal(each)):
             found = by_tenant.value("a", {"tenant": tenant}, default={})["limit"]
             assert found == expected(f"{each}")
 

@@ -81,7 +81,7 @@ class AppConfigEngine:
         """
         try:
             return {
-                name: value if value.__class__ in _PLAIN else _plain(value)
+                name: value if value.__class__ in _PLAIN else plain(value)
                 for name, value in given.items()
                 if value is not None
             }
@@ -105,8 +105,10 @@ class AppConfigEngine:
 engine = AppConfigEngine
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - the caller's own
+def plain(value: Any) -> Any:  # noqa: ANN401 - the caller's own
     """Return a string as str, a whole number as int, any other as float; the rest unchanged."""
+    if value.__class__ in _PLAIN:
+        return value
     from numbers import Number  # noqa: PLC0415 - rarely needed
 
     if isinstance(value, str):
