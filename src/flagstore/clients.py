@@ -144,11 +144,7 @@ class Client(Flags):
         Raises:
             NotLoadedError: if nothing has been loaded yet; a subclass names the reason.
         """
-        snapshot = self._cache.snapshot()
-        if not snapshot.two_versions or self._rollout_by:
-            return snapshot
-        made, _ = self._version(snapshot, None, self._clock())
-        return made[0]
+        return self._of_process(self._cache.snapshot())
 
     def keys(self) -> list[str]:
         """Return the keys of all flags, sorted."""
@@ -230,8 +226,9 @@ class Client(Flags):
         self._cache.close()
 
     def current(self) -> Snapshot | None:
-        """Return the flag set in memory; None before the first load. Reads nothing."""
-        return self._cache.current
+        """Return what :meth:`snapshot` would, from memory; None before the first load."""
+        snapshot = self._cache.current
+        return None if snapshot is None else self._of_process(snapshot)
 
     def may_block(self) -> bool:
         """Return whether the next call may wait for the store, for 2 s at most. Reads nothing."""
@@ -335,6 +332,13 @@ class Client(Flags):
         return snapshot, engine, count
 
     # -- a gradual deployment in progress --
+
+    def _of_process(self, snapshot: Snapshot) -> Snapshot:
+        """Return the version of a flag set that :meth:`snapshot` describes."""
+        if not snapshot.two_versions or self._rollout_by:
+            return snapshot
+        made, _ = self._version(snapshot, None, self._clock())
+        return made[0]
 
     def _version(
         self, snapshot: Snapshot, given: Context, now: float

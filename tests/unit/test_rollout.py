@@ -11,8 +11,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.event import ProviderEvent
 
 from flagstore import Client, rollout
+from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.emf import line
 from flagstore.rollout import Progress
 from flagstore.stores.file import FileReader
@@ -160,6 +163,20 @@ def test_restored_snapshot_draws_again(tmp_path: Any) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env
     )
     assert found.stdout.strip() == "True"
+
+
+def test_openfeature_event(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that gets the new version, by the clock or a check, says that flags changed."""
+    monkeypatch.setattr(rollout, "bucket", lambda _data: 30_000_000)
+    stage.deploy({"a": 2, "b": 1})
+    provider = FlagstoreProvider(stage.reader())
+    events: list[ProviderEvent] = []
+    provider.attach(lambda _provider, event, _details: events.append(event))
+    provider.initialize(EvaluationContext())
+    for value in (1, 2, 2):
+        stage.wait(6)
+        assert provider.resolve_object_details("a", {}).value == {"limit": value}
+    assert events == [ProviderEvent.PROVIDER_CONFIGURATION_CHANGED]
 
 
 # -- how far ---------------------------------------------------------------------------------------
