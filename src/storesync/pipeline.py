@@ -253,7 +253,8 @@ class Sync:
         except SuspectSetError:
             raise
         except RefusedSetError:
-            self._publisher.note(check, {"refused": digest})
+            ended = {"deployment": None} if old and _has_ended(old, new) else {}
+            self._publisher.note(check, {"refused": digest, **ended})
             raise
         if self._progress:
             check = self._with_next_check(check, self._progress)
@@ -380,3 +381,13 @@ class Sync:
             behind=check is not None and self._behind,
             progress=self._progress,
         )
+
+
+def _has_ended(old: FlagSet, new: FlagSet) -> bool:
+    """Return whether a gradual deployment's new version is none of another set's versions.
+
+    Then nobody must have it any longer, even if what follows it is refused.
+    """
+    *previous, deployed = (version.sections.get("flags") for version in old.versions())
+    found = [version.sections.get("flags") for version in new.versions()]
+    return bool(previous) and deployed not in found

@@ -301,6 +301,24 @@ def test_rollback(stage: Stage, event: str) -> None:
     assert stage.reader(rollout_by="key").detail("a", PEOPLE[0]).version in {2, None}
 
 
+@pytest.mark.parametrize("strategy", [LINEAR, None])
+def test_overtaken_by_a_refused_set(stage: Stage, strategy: Strategy | None) -> None:
+    """What follows is refused, but nobody has the version that was rolled back."""
+    stage.publish(many(60))
+    client = stage.reader(rollout_by="key")
+    number = stage.deploy(many(60, 2))
+    stage.wait(12)
+    assert abs(share(client) - 40) < 3
+    stage.server.stop_deployment(number)
+    number = stage.server.deploy(stage.server.put(doc(many(30, 3))), strategy)
+    if strategy is None:
+        stage.server.complete(number)
+    with pytest.raises(errors.RefusedSetError):
+        stage.sync()
+    stage.clock.advance(EXPIRED_S)
+    assert set(limits(client)) == {1}
+
+
 def test_reverted_deployment(stage: Stage) -> None:
     """A complete deployment that is reverted is rolled back at the next check."""
     client = stage.reader()
