@@ -91,6 +91,25 @@ def test_deployment_in_progress(rig: Rig) -> None:
     assert seen == {(version, "deployment 2 at 20%, by key") for version in (1, 2)}
 
 
+def test_refused_deployment(rig: Rig) -> None:
+    """`allow` shows which flags its new version would lose."""
+    values, definitions = rich_flags(30)
+    with AppConfigSimulator(
+        values, definitions, access_key=ACCESS_KEY_ID, secret_key=SECRET_ACCESS_KEY
+    ) as server:
+        options = [f"--option={name}={text}" for name, text in server.options.items()]
+        add = ("source", "add", "shop", "--provider", "appconfig", *options)
+        assert rig.run(*add, "--base-url", server.url, "--allow-http").code == 0
+        rig.json("sync", "shop")
+        few = {key: dict(list(each.items())[:5]) for key, each in server.current().items()
+               if isinstance(each, dict)}  # fmt: skip
+        server.deploy(server.put({**server.current(), **few}), Strategy(30, 20))
+        assert rig.run("sync", "shop").code == 8
+        done = rig.run("allow", "shop", "--yes")
+    assert done.code == 0, done
+    assert done.err.count("- flags/") == 25
+
+
 def test_appconfig_experiment(rig: Rig) -> None:
     """Its treatments are UNSUPPORTED until the source has the option for `split`."""
     values, definitions = rich_flags(5)

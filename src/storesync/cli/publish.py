@@ -150,7 +150,10 @@ def allow(operator: Operator, *, name: str, digest: str | None, yes: bool) -> in
         message = f"the provider's flag set is {short(found)}, not {short(wanted)}"
         remedy = f"check `storesync diff {name}`; `storesync sync {name}` publishes or refuses it"
         raise CommandError(Exit.HELD, message, remedy)
-    _note_changes(operator, Changes.between(PublishedReader(name, store).read(state).flag_set, new))
+    old = PublishedReader(name, store).read(state).flag_set
+    # Of a gradual deployment: what its new version changes.
+    changes = Changes.between(old and old.versions()[0], new.versions()[-1])
+    _note_changes(operator, changes)
     operator.screen.confirm(f"publish this flag set for {name}?", yes=yes)
     done = _sync(operator, name, allow_shrink=found)
     operator.screen.result(done, _sync_lines([done]))
