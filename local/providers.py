@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.simulators import appconfig, launchdarkly, split, unleash
+from tests.simulators import appconfig, appconfig_flags, launchdarkly, split, unleash
 from tests.simulators.server import ProviderServer
 
 if TYPE_CHECKING:
@@ -84,6 +84,20 @@ class _Split(_Toggles, split.SplitSimulator):
 class _AppConfig(_Toggles, appconfig.AppConfigSimulator):
     field = "enabled"
     checks_signatures = False  # the stand-in makes up the credentials of the function's role
+    # AWS' predefined Linear20PercentEvery6Minutes.
+    strategy = appconfig.Strategy(minutes=30, factor=20, bake_minutes=30)
+
+    def start_deployment(self, flag: str) -> int:
+        """Start to switch a flag on gradually, and return the deployment's number."""
+        values = {**self._values, flag: {**self._values[flag], self.field: True}}
+        content = appconfig_flags.document(values, self._definitions)
+        return self.deploy(self.put(content), self.strategy)
+
+    def take_step(self) -> None:
+        """Set the clock forward to the deployment's next step."""
+        clock, seconds = self.clock, self.strategy.steps()[0][0]
+        self.clock = lambda: clock() + seconds
+        self.tick()
 
 
 @dataclass(frozen=True, kw_only=True)

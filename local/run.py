@@ -10,6 +10,7 @@ import argparse
 import base64
 import gzip
 import json
+import re
 import secrets
 import shutil
 import sys
@@ -53,6 +54,11 @@ SYNC_WITHIN_S = 30.0
 SEEN_WITHIN_S = 60.0
 """An SDK for Node.js may have looked just before the change."""
 POLL_S = 0.05
+DEPLOYMENT_STEPS = 2
+PROGRESS_WIDTH = 28
+SHARE = re.compile(r"on for (\d+) of (\d+) users")
+SHARE_WITHIN = 5.0
+"""Percentage points between AppConfig's share and the consumer's."""
 # In a burst, checks of one source start at least 1 s apart; the time of a single one is shown here.
 PAUSE_S = 1.2
 UNAUTHORIZED = 401
@@ -228,13 +234,12 @@ class Demo:
                 server.trust = client_context(self.stand_in.ca)
             server.webhook(self.url, self.secret)
         else:
-            server.listeners.append(self._queue_event)
+            server.listeners.append(self._queue)
 
-    def _queue_event(self, event: dict[str, Any]) -> None:
-        """Queue an event as the template's rule does, since the stand-in sends none."""
-        if "Start" not in event["detail-type"]:
-            sqs = self.stand_in.client("sqs")
-            sqs.send_message(QueueUrl=self.deployed.queue_url, MessageBody=json.dumps(event))
+    def _queue(self, message: dict[str, Any]) -> None:
+        """Queue a sync request, or an event, as the template's rule does on AWS."""
+        sqs = self.stand_in.client("sqs")
+        sqs.send_message(QueueUrl=self.deployed.queue_url, MessageBody=json.dumps(message))
 
     def first_sync(self) -> None:
         """Create a flag at the provider, and wait until it is published."""
@@ -271,6 +276,8 @@ class Demo:
                 consumer.start([FLAG, *others[: SHOWN_FLAGS - 1]])
                 lines = [consumer.line(CONSUMER_WITHIN_S) for _ in range(CONSUMER_LINES)]
             say("\n".join(f"consumer | {line}" for line in lines))
+            if hasattr(self.provider.server, "start_deployment"):
+                self._deployment(consumer)
             self._change(consumer)
             if self.deployed.usage_function:
                 self._usage(consumer)
@@ -285,6 +292,29 @@ class Demo:
         if self.language == "node":
             return NodeConsumer(*given, self.provider.name)
         return (ServedConsumer if self.deployed.serve_base_url else Consumer)(*given)
+
+    def _deployment(self, consumer: Consumer) -> None:
+        """Let a gradual deployment grow, until an alarm rolls it back."""
+        server = self.provider.server
+        title(f"A gradual deployment: {self.provider.title} switches {FLAG} on for a growing share")
+        number = server.start_deployment(FLAG)
+        self._share(consumer, "it has started", 0.0)
+        for _ in range(DEPLOYMENT_STEPS):
+            server.take_step()
+            self._queue({"source": SOURCE, "trigger": "followup"})  # the check due after a minute
+            percentage = server.percentage()
+            self._share(consumer, f"it is at {percentage:g}%", percentage)
+        server.stop_deployment(number)
+        self._share(consumer, "an alarm has rolled it back", 0.0)
+
+    def _share(self, consumer: Consumer, progress: str, percentage: float) -> None:
+        """Wait until the consumer shows the share that has the new version."""
+        line = consumer.line(CONSUMER_WITHIN_S)  # before the follow-up of an earlier event
+        found = SHARE.search(line)
+        within = SHARE_WITHIN if percentage else 0.0
+        fits = found and abs(100 * int(found[1]) / int(found[2]) - percentage) <= within
+        self._expect(bool(fits), f"{progress}, but the consumer printed {line!r}")
+        say(f"{progress:<{PROGRESS_WIDTH}} consumer | {line}")
 
     def _change(self, consumer: Consumer) -> None:
         time.sleep(PAUSE_S)

@@ -140,6 +140,14 @@ def temporary(tmp_path: Path) -> Path:
             ],
         ),
         (
+            ["PROVIDER=appconfig"],
+            [
+                "AWS AppConfig with 49 flags",
+                "it is at 40%                 consumer | new-checkout is on for ",
+                "an alarm has rolled it back  consumer | new-checkout is on for 0 of 1000 users",
+            ],
+        ),
+        (
             ["SERVE=1"],
             [
                 "Unleash with 49 flags",
