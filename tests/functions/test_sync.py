@@ -469,6 +469,23 @@ def test_checks_of_a_gradual_deployment(
     assert shop.state("shop").deployment == ""
 
 
+@pytest.mark.parametrize("url", [True, False])
+def test_gradual_deployment_without_queue(
+    shop: Deployment, appconfig: AppConfigSimulator, calls: Calls, output: Output,
+    monkeypatch: pytest.MonkeyPatch, url: bool,
+) -> None:  # fmt: skip
+    """It is published, and every check tries again to queue the next one."""
+    if url:
+        calls.down["sqs"] = "AccessDeniedException"
+    else:
+        monkeypatch.setenv("FLAGSTORE_QUEUE_URL", "")
+    appconfig.deploy(appconfig.put(appconfig.current()), Strategy(10, 20))
+    assert [each["outcome"] for each in invoke(appconfig.events[-1])] == ["published"]
+    assert (bool(shop.state("shop").deployment), shop.state("shop").next_check) == (True, 0)
+    warned = [each["level"] for each in output.logs if "no further check" in each["message"]]
+    assert warned == ["WARNING"] * url
+
+
 def test_gradual_deployment_in_metrics(
     shop: Deployment, appconfig: AppConfigSimulator, output: Output
 ) -> None:

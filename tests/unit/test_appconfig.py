@@ -200,10 +200,46 @@ def test_etag(plain: AppConfigSimulator) -> None:
     etag = fetch(plain).etag
     assert fetch(plain, etag).flag_set is None
     number = plain.deploy(plain.put(numbered(2)))
-    started = fetch(plain, etag)
+    plain._to(number, "VALIDATING")
+    validating = fetch(plain, etag)
+    plain.step(number)
+    started = fetch(plain, validating.etag)
     assert started.flag_set
     plain.step(number)
     assert fetch(plain, started.etag).flag_set is None
+    plain.bake(number)
+    baking = fetch(plain, started.etag)
+    assert baking.flag_set
+    assert PROVIDER.satisfied(f"baking/{number}", baking.flag_set.revision, lambda *_: None)
+    plain.requests.clear()
+    assert fetch(plain, baking.etag).flag_set is None
+    assert len(plain.requests) == 1
+
+
+def test_deployment_that_ends_during_a_fetch(
+    plain: AppConfigSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between list and log: it is in progress until the next check."""
+    number = plain.deploy(plain.put(numbered(2)))
+    plain.step(number, 20.0)
+    one = AppConfigSimulator._one
+
+    def ended(server: AppConfigSimulator, *place: Any) -> Any:
+        server._to(number, "ROLLED_BACK")
+        return one(server, *place)
+
+    monkeypatch.setattr(AppConfigSimulator, "_one", ended)
+    found = fetch(plain).progress
+    assert found
+    assert found[:3] == (number, "DEPLOYING", 20.0)
+    assert fetch(plain).progress is None
+    plain.step(number)
+    other = plain.served()["deployments"][0]
+    monkeypatch.setattr(
+        AppConfigSimulator, "_one", lambda *_: (200, json.dumps(other).encode(), {})
+    )
+    with pytest.raises(errors.MalformedResponseError, match="another deployment"):
+        fetch(plain)
 
 
 # -- events ---------------------------------------------------------------------------------------
@@ -375,6 +411,11 @@ def test_experiment(options: dict[str, str]) -> None:
 def test_experiment_that_is_not_hosted(plain: AppConfigSimulator) -> None:
     """What was deployed before it stays live, and later deployments are read."""
     before = set_of(plain)
+    number = plain.deploy(plain.put(numbered(2)))
+    plain._find(number).update(Type="MANAGED", ConfigurationVersion="3-experiment")
+    plain._publish()
+    assert set_of(plain).sections == before.sections
+    plain._find(number)["State"] = "ROLLED_BACK"
     plain.run_experiment("flag", {"enabled": True, "limit": 7}, hosted=False)
     during = set_of(plain)
     assert during.sections == before.sections

@@ -26,8 +26,9 @@ from simulators.reader_rig import DOWN, EXPIRED_S, STATE
 from simulators.rollout_rig import LINEAR, Stage, doc
 from storesync import errors, maintenance
 from storesync.cli import inspect
-from storesync.model import Secret, Source
+from storesync.model import Changes, FlagSet, Secret, Source
 from storesync.providers.appconfig_deployments import progress
+from storesync.rows import plan_changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -275,6 +276,26 @@ def test_incomplete_deployment(fields: dict[str, Any]) -> None:
     assert found.number == 7
     assert found.percentage <= found.next_percentage <= 40 or found.next_at == 0
     Progress.parse(found.dumps(0))
+    assert progress({**whole, "StartedAt": "2026-11-29T10:00:00"}).next_at == 0  # of no time zone
+    assert progress({"DeploymentNumber": 7, "State": "BAKING"}).percentage == 100
+
+
+def test_publication_during_a_deployment(stage: Stage) -> None:
+    """Whoever has had the new version by the clock keeps it, also in a snapshot loaded anew."""
+    number = stage.server.deploy(stage.server.put(doc({"a": 2})), None)
+    stage.server._find(number).update(
+        GrowthType="LINEAR", GrowthFactor=50, DeploymentDurationInMinutes=10
+    )
+    stage.sync()
+    client = stage.reader(rollout_by="key")
+    client.snapshot()
+    stage.clock.advance(300)
+    assert abs(share(client) - 50) < 3
+    (key,) = [key for key in stage.records if key.namespace == "prod:$snapshot"]
+    stage.records[key] = {**stage.records[key], "body": b""}
+    assert stage.sync("schedule", verify=True).outcome == "published"
+    stage.clock.advance(EXPIRED_S)
+    assert abs(share(client) - 50) < 3
 
 
 # -- rollbacks -------------------------------------------------------------------------------------
@@ -367,6 +388,51 @@ def test_change_a_day_after_a_deployment(stage: Stage) -> None:
     assert stage.sync().outcome == "published"
 
 
+def test_damaged_flag_in_previous_version(stage: Stage) -> None:
+    """It is refused, too, if it became live unseen."""
+    stage.server.roll_out(stage.server.put(document({"a": {"limit": 2}}, {})))
+    stage.server.deploy(stage.server.put(doc({"a": 3})), LINEAR)
+    with pytest.raises(errors.RefusedSetError, match=r"flags/a.* can no longer be evaluated"):
+        stage.sync()
+
+
+def test_new_version_that_loses_flags_within_a_day(stage: Stage) -> None:
+    """It is compared with the set of a day ago, as any other."""
+    stage.publish(many(60))
+    stage.clock.advance(86_400)
+    stage.publish(many(45))
+    stage.server.deploy(stage.server.put(doc(many(34, 2))), LINEAR)
+    with pytest.raises(errors.RefusedSetError, match=r"26 .* compared with the set of a day ago"):
+        stage.sync()
+
+
+def test_older_state_of_a_deployment(stage: Stage) -> None:
+    """A response that lags behind the published set is suspect."""
+    number = stage.deploy({"a": 2})
+    stage.wait(61)
+    stage.server._strategies.clear()
+    stage.server.step(number, 80.0)
+    with pytest.raises(errors.SuspectSetError, match="older than the published one"):
+        stage.sync()
+    assert set(limits(stage.reader())) == {2}
+
+
+def test_refused_completion(stage: Stage) -> None:
+    """It takes nothing back: the deployment has not been ended."""
+    stage.publish(many(60))
+    client = stage.reader(rollout_by="key")
+    content = doc(many(60, 2)) | {"flags": {}}  # definitions: only the complete set has its own
+    stage.server.deploy(stage.server.put(content), LINEAR)
+    stage.sync()
+    stage.wait(31)
+    assert set(limits(client)) == {2}
+    stage.clock.advance(3_600)
+    with pytest.raises(errors.RefusedSetError, match="definitions are gone"):
+        stage.sync()
+    stage.clock.advance(EXPIRED_S)
+    assert set(limits(client)) == {2}
+
+
 def test_rollback_of_many_new_flags(stage: Stage) -> None:
     """A rollback that takes back more than the guard allows to lose is no loss."""
     number = stage.deploy(many(60, 2))
@@ -393,12 +459,14 @@ def test_rows_show_the_previous_version(stage: Stage) -> None:
     before = rows()
     stage.deploy({"a": 2, "added": 1})
     stage.wait(12)
+    stage.sync("manual", verify=True)
     assert rows() == before
-    assert not {
-        key for key in stage.records if key.namespace in {"prod:new_flags", "prod:deployments"}
-    }
+    others = {"prod:new_flags", "prod:deployments"}
+    assert not {key for key in stage.records if key.namespace in others}
     stage.wait(60)
     assert rows().keys() == {"a", "added"}
+    ended = Changes(removed=(("deployments", "3"), ("new_flags", "a")))
+    assert plan_changes("prod", FlagSet("appconfig", {}), ended, 1).writes == ()
 
 
 # -- what it costs ---------------------------------------------------------------------------------
@@ -456,6 +524,17 @@ def test_one_chain_of_checks(stage: Stage) -> None:
     stage.wait(2)
     assert len(stage.queued) == queued
     assert stage.state().next_check == 0
+
+
+def test_check_by_another_clock(stage: Stage) -> None:
+    """A check that comes seconds early is the one that is queued, since clocks differ."""
+    stage.deploy({"a": 2})
+    stage.clock.advance(57)
+    stage.sync()
+    assert len(stage.queued) == 2
+    stage.clock.advance(3)
+    stage.sync()
+    assert len(stage.queued) == 2
 
 
 def test_check_that_cannot_be_queued(stage: Stage) -> None:
@@ -525,8 +604,10 @@ def test_malformed_deployment_is_ignored(
         assert len(caplog.records) == 1
 
 
-def test_flag_file_of_a_deployment(stage: Stage, tmp_path: Path) -> None:
-    """A set that was exported meanwhile has the previous version: no file knows the progress."""
+def test_flag_file_of_a_deployment(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set exported meanwhile is of one version: without progress, the previous one."""
     stage.deploy({"a": 2})
     stage.wait(12)
     file = tmp_path / "flags.json"
@@ -534,3 +615,15 @@ def test_flag_file_of_a_deployment(stage: Stage, tmp_path: Path) -> None:
     client = Client("prod", store=FileReader(str(file)), rollout_by="key")
     assert set(limits(client)) == {1}
     assert client.keys() == ["a", "b", "gone"]
+    monkeypatch.setattr(rollout, "bucket", lambda _data: 0)
+    sections = stage.reader().snapshot().export()["sections"]
+    assert [len(sections[name]) for name in ("flags", "new_flags", "deployments")] == [1, 0, 0]
+
+
+def test_usage_is_counted_in_both_versions(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
+    stage.deploy({"a": 2})
+    stage.wait(12)
+    client = stage.reader(rollout_by="key", usage="counts")
+    limits(client)
+    client.flush()
+    assert f'"a":[[{len(PEOPLE)},1,null]]' in capfd.readouterr().out
