@@ -16,7 +16,8 @@ from bench.world import MAKERS
 from flagstore import Client
 from flagstore.evaluation.base import EXCEPTION, MALFORMED_FLAG
 from flagstore.keys import state_key
-from simulators.appconfig import AppConfigSimulator
+from simulators.appconfig import AppConfigSimulator, Strategy
+from simulators.appconfig_flags import document
 from simulators.appconfig_flags import rich_flags as appconfig_flags
 from simulators.clock import FakeClock
 from simulators.memory_store import MemoryStore
@@ -43,7 +44,7 @@ UNLEASH_OPERATORS = (
     *("SEMVER_EQ", "SEMVER_GT", "SEMVER_GTE", "SEMVER_LT", "SEMVER_LTE"),
 )
 SHARES = {"": 0.0, "launchdarkly": 0.9, "unleash": 0.9, "split": 0.15, "appconfig": 0.6}
-"""How many responses are damaged: Split's set takes many requests, AppConfig's two."""
+"""How many responses are damaged: Split's set takes many requests, AppConfig's two to four."""
 ODD: list[Any] = [None, True, False, 0, -1, 1.5, 1e308, 10**30, "", "x", "\ud800", [], {}, [[]]]
 ODD += [{"": None}, ["a", 1, None], 2**53 + 1, -0.0, "a" * 300]
 
@@ -124,7 +125,7 @@ def walk(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def reader(records: dict[Any, Any]) -> Client:
     """Return a new reader of these records."""
-    return Client("prod", store=RecordsReader(records), replicas=1)
+    return Client("prod", store=RecordsReader(records), replicas=1, rollout_by="key")
 
 
 def new_operators(records: dict[Any, Any]) -> bool:
@@ -195,9 +196,10 @@ class Fuzz:
         found = set()
         for key in list(client.keys()):
             json.dumps(client[key])
-            detail = client.detail(key, {"key": "ada", "userId": "ada"}, default="the default")
-            assert isinstance(detail.reason, str)
-            found |= set() if detail.error in {MALFORMED_FLAG, EXCEPTION} else {key}
+            for name in ("ada", "bob", "eve"):  # one of them has the new version of a deployment
+                detail = client.detail(key, {"key": name, "userId": name}, default="the default")
+                assert isinstance(detail.reason, str)
+                found |= set() if detail.error in {MALFORMED_FLAG, EXCEPTION} else {key}
         return found
 
 
@@ -217,18 +219,35 @@ def role(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("role")
 def test_damaged_responses(provider: str, count: int) -> None:
     """They are published whole and evaluated without an exception, or refused with an error."""
-    fuzz = Fuzz(provider, seed=14)
+    work(Fuzz(provider, seed=14), provider, count)
+
+
+@pytest.mark.parametrize(
+    "count", [300, pytest.param(50_000, marks=pytest.mark.campaign)], ids=["dose", "all"]
+)
+@pytest.mark.usefixtures("role")
+def test_damaged_responses_during_a_deployment(count: int) -> None:
+    """The same for AppConfig while a gradual deployment is in progress."""
+    fuzz = Fuzz("appconfig", seed=15)
+    flags = fuzz.server.flags()
+    changed = {key: {"enabled": True, "limit": number} for number, key in enumerate(flags)}
+    number = fuzz.server.deploy(fuzz.server.put(document(changed, {})), Strategy(30, 20))
+    fuzz.server.step(number, 40.0)
+    work(fuzz, "appconfig, deploying", count)
+
+
+def work(fuzz: Fuzz, title: str, count: int) -> None:
     for number in range(count):
         try:
             fuzz.once()
         except Exception as error:
-            error.add_note(f"{provider}, case {number}")
+            error.add_note(f"{title}, case {number}")
             raise
     seen = fuzz.outcomes
     assert seen["published"] > 0.02 * count, seen
     assert seen["MalformedResponseError"] > 0.1 * count, seen
     refused = count - seen["published"] - seen["unchanged"]
     print(
-        f"{provider}: {count:,} responses, {seen['published']:,} published whole, "
+        f"{title}: {count:,} responses, {seen['published']:,} published whole, "
         f"{refused:,} refused with one of {len(seen) - 2} typed errors; 0 untyped, 0 torn"
     )
