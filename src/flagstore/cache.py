@@ -6,7 +6,6 @@ process. A read checks for fresh flags first, at most once per TTL.
 
 from __future__ import annotations
 
-import json
 import os
 from _thread import RLock, get_ident  # threading imports more than both
 from typing import TYPE_CHECKING
@@ -228,7 +227,7 @@ class SnapshotCache:
             provider=record.provider,
             token=record.token,
             digest=record.digest,
-            counts=json.loads(record.counts),
+            counts={**snapshot.counts},
             revision=record.revision,
             published_at=record.published_at / 1000,
             checked_at=checked_at,

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flagstore.codec import LARGE_SECTION, Body, Json, LargeSegment, decode_segment, dumps
-from flagstore.errors import ConfigurationError, FlagNotFoundError
+from flagstore.errors import ConfigurationError, CorruptSnapshotError, FlagNotFoundError
 from flagstore.keys import SnapshotRecord
 
 if TYPE_CHECKING:
@@ -51,6 +51,17 @@ def nothing_loaded(source: str, error: str) -> Info:
     return Info(source, "", 0, "", {}, 0, 0.0, 0.0, float("inf"), stale=True, error=error)
 
 
+def _counts(record: SnapshotRecord) -> dict[str, int]:
+    """Return section → number of items; no digest covers them."""
+    try:
+        counts: dict[str, int] = json.loads(record.counts)
+        if all(number.__class__ is int for number in counts.values()):
+            return counts
+    except (AttributeError, TypeError, ValueError):
+        pass
+    raise CorruptSnapshotError("the counts in the snapshot record are damaged")
+
+
 class Snapshot:
     """An immutable flag set: keep it to see the same flags throughout a request."""
 
@@ -74,8 +85,10 @@ class Snapshot:
         """Key of a large segment that cannot be read now → returns the earlier one."""
         self.progress = ""
         """The progress of a gradual deployment, as the source state had it last."""
-        self.two_versions = snapshot_record.provider == "appconfig" and bool(
-            json.loads(snapshot_record.counts).get("deployments")
+        self.counts = _counts(snapshot_record)
+        """Section → number of items."""
+        self.two_versions = (
+            snapshot_record.provider == "appconfig" and self.counts.get("deployments", 0) > 0
         )
         """Whether a gradual deployment is in progress: see :mod:`flagstore.rollout`."""
 
@@ -92,9 +105,11 @@ class Snapshot:
 
     def again(self) -> "Snapshot":
         """Return the same flag set without stand-ins."""
-        return Snapshot(
+        found = Snapshot(
             self.source, self.snapshot_record, self._body, self._load_segment, self.segments
         )
+        found.progress = self.progress
+        return found
 
     def changed(
         self, items: Mapping[str, Mapping[str, str | None]], record: SnapshotRecord
@@ -104,7 +119,7 @@ class Snapshot:
         Its *record* is this one's with another identity; counts and body are adjusted here.
         """
         body = self._body.changed(items)
-        counts = json.loads(record.counts)
+        counts = {**self.counts}
         for section, texts in items.items():
             before = sum(self._body.text(section, key) is not None for key in texts)
             after = sum(text is not None for text in texts.values())
@@ -167,8 +182,7 @@ class Snapshot:
         return iter(self.keys())
 
     def __len__(self) -> int:
-        found: int = json.loads(self.snapshot_record.counts).get("flags", 0)
-        return found
+        return self.counts.get("flags", 0)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._body.text("flags", key) is not None

@@ -128,6 +128,9 @@ DAMAGES: list[dict[str, Any]] = [
     {"index_data": None},
     {"token": "a text"},
     {"chunks": "[1,"},
+    {"counts": "{"},
+    {"counts": "[]"},
+    {"counts": '{"flags": "1"}'},
 ]
 
 
