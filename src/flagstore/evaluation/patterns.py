@@ -172,7 +172,8 @@ class _Group(NamedTuple):
 
     @property
     def size(self) -> int:
-        return sum(sum(map(_size, one)) for one in self.sequences)
+        """At least 1: copies of a group that takes no character must not be free."""
+        return max(1, sum(sum(map(_size, one)) for one in self.sequences))
 
 
 if TYPE_CHECKING:
@@ -254,12 +255,14 @@ def _tokens(pattern: str, flags: re.RegexFlag) -> Iterator[tuple[str, str, tuple
         elif text[0] == "[":
             if re.search(r"&&|--|~~|\|\||^\[\^?\]-|-\[:|:\]-.", text[:-1]):
                 raise UnsupportedError("combined character classes")
-            text = re.sub(r"\[:([a-z]+):\]", _posix, text)
+            text = re.sub(rf"{_ESCAPE}|\[:([a-z]+):\]", _posix, text)
         yield kind, assertions.get(text, text), counts
         at, before = token.end(), kind
 
 
 def _posix(name: re.Match[str]) -> str:
+    if name[1] is None:  # an escape, which a name may follow: ``[\\[:alpha:]``
+        return name[0]
     if name[1] not in _POSIX:
         raise UnsupportedError("unknown character class")
     return _POSIX[name[1]]
