@@ -33,6 +33,8 @@ LARGE_SECTION = "segments"
 KEPT_BLOCKS = 64
 """Maximum number of inflated blocks kept in memory (1 MB): engines keep compiled flags, so most
 blocks are decoded once. All blocks of 10,000 flags would take 9 MB."""
+MAX_INFLATED_BYTES = 134_217_728
+"""Nothing that a writer accepts is larger, and some MB of it could inflate to gigabytes."""
 
 _first_value = json.JSONDecoder().raw_decode
 """Parses one JSON value at the start of a string; returns it and its end."""
@@ -77,14 +79,22 @@ def decode_segment(segment: LargeSegment, data: bytes) -> Json:
         raise CorruptSnapshotError(
             "a large segment does not match its digest, or chunks of it are missing"
         )
-    return json.loads(zlib.decompress(data))
+    return json.loads(_inflate(data))
+
+
+def _inflate(data: bytes, dictionary: bytes = b"") -> bytes:
+    inflater = zlib.decompressobj(zdict=dictionary)
+    found = inflater.decompress(data, MAX_INFLATED_BYTES)
+    if not inflater.eof:
+        raise CorruptSnapshotError(f"a part of the body has more than {MAX_INFLATED_BYTES} bytes")
+    return found
 
 
 def read_index(index_data: bytes, index_digest: str) -> dict[str, Any]:
     """Return the index; raise CorruptSnapshotError if it does not match its digest."""
     if whole_digest(index_data) != index_digest:
         raise CorruptSnapshotError("the index does not match the digest in the snapshot record")
-    index: dict[str, Any] = json.loads(zlib.decompress(index_data))
+    index: dict[str, Any] = json.loads(_inflate(index_data))
     return index
 
 
@@ -149,11 +159,11 @@ class Body:
             packed, first = self._data[offset : offset + entry[2]], self.sections[section][0]
             dictionary = self._dictionaries.get(section)
             if dictionary is None:
-                dictionary = zlib.decompress(self._data[first[1] : first[1] + first[2]])
+                dictionary = _inflate(self._data[first[1] : first[1] + first[2]])
                 self._dictionaries[section] = dictionary
             data = dictionary
             if entry is not first:
-                data = zlib.decompressobj(zdict=dictionary).decompress(packed)
+                data = _inflate(packed, dictionary)
             text = data.decode("ascii")
             if len(blocks) >= KEPT_BLOCKS:
                 blocks = self._blocks = {}

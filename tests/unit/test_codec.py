@@ -14,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flagstore import keys
-from flagstore.codec import KEPT_BLOCKS, Body
+from flagstore.codec import (
+    KEPT_BLOCKS,
+    Body,
+    LargeSegment,
+    decode_segment,
+    short_digest,
+    whole_digest,
+)
 from flagstore.encode import BLOCK_BYTES, Encoded, canonical, content_digest, cut, encode
 from flagstore.errors import CorruptSnapshotError
 
@@ -149,6 +156,20 @@ def test_every_flipped_byte_is_detected() -> None:
         for damaged in (bytes(blocks), encoded.blocks[:at]):
             with pytest.raises(CorruptSnapshotError, match="block of"):
                 Body(encoded.index_data, encoded.index_digest, damaged)
+
+
+def test_nothing_inflates_to_more_than_a_writer_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flagstore.codec.MAX_INFLATED_BYTES", 10_000)
+    bomb = zlib.compress(b" " * 10_001)
+    with pytest.raises(CorruptSnapshotError, match="more than"):
+        Body(bomb, whole_digest(bomb), b"")
+    segment = LargeSegment("", short_digest(bomb), 1, 1)
+    with pytest.raises(CorruptSnapshotError, match="more than"):
+        decode_segment(segment, bomb)
+    entries = [["a", 0, len(bomb), short_digest(bomb)]]
+    index = zlib.compress(json.dumps({"meta": {}, "sections": {"flags": entries}}).encode())
+    with pytest.raises(CorruptSnapshotError, match="more than"):
+        Body(index, whole_digest(index), bomb).text("flags", "a")
 
 
 def test_encoding_is_deterministic() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flagstore.stores.http import MAX_BODY_BYTES, Connection
+from flagstore.stores.http import MAX_RESPONSE_BYTES, Connection
 from simulators.scripted_server import ScriptedServer, in_steps, then_closed
 
 if TYPE_CHECKING:
@@ -64,8 +64,10 @@ def test_valid_responses(
         OK + b"Content-Length: 9\r\n\r\nhello",
         OK + b"Content-Length: -1\r\n\r\n",
         OK + b"Content-Length: 0_5\r\n\r\nhello",
-        OK + b"Content-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1),
+        OK + b"Content-Length: %d\r\n\r\n" % (MAX_RESPONSE_BYTES + 1),
         OK + b"X: %s\r\n\r\n" % (b"x" * 200_000),
+        OK + b"X: y\r\n" * (MAX_RESPONSE_BYTES // 6) + b"Content-Length: 0\r\n\r\n",
+        CHUNKED + b"1\r\nx\r\n" * (MAX_RESPONSE_BYTES // 6) + b"0\r\n\r\n",
         CHUNKED + b"5\r\nhel",
         CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n",
         CHUNKED + b"zz\r\n",

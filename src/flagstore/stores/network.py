@@ -117,11 +117,15 @@ class RetryingTransport:
 class Stream:
     """A connected socket that serves one exchange at a time."""
 
+    max_bytes = float("inf")
+    """What one exchange may receive."""
+
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._pid = os.getpid()
         self._deadline = self._first_byte_by = 0.0
         self._is_fresh = True
+        self._received = 0
         self._buffer, self._at = bytearray(), 0
         self.receiving = False
         """Whether the current exchange has received anything."""
@@ -132,6 +136,7 @@ class Stream:
         share = 1.0 if self._is_fresh else KEPT_SHARE
         self._deadline, self._first_byte_by = deadline, now + share * (deadline - now)
         self._is_fresh = self.receiving = False
+        self._received = 0
 
     def send(self, data: bytes) -> None:
         """Send all of the data."""
@@ -191,6 +196,9 @@ class Stream:
         if not data:
             raise ConnectionResetError("the server closed the connection")
         self.receiving = True
+        self._received += len(data)
+        if self._received > self.max_bytes:
+            raise ConnectionError("the response is too long")
         return data
 
 
