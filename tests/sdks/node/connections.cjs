@@ -5,12 +5,16 @@ const net = require('node:net');
 
 const connect = net.Socket.prototype.connect;
 const connections = new Set();
+const sockets = new Set();
+let cut = '';
 
 net.Socket.prototype.connect = function (...given) {
   const [options] = Array.isArray(given[0]) ? given[0] : net._normalizeArgs(given);
   const host = options.host ?? 'localhost';
   connections.add(`${host}:${options.port}`);
-  if (['127.0.0.1', 'localhost'].includes(host)) return connect.apply(this, given);
+  sockets.add(this.once('close', () => sockets.delete(this)));
+  if (cut === 'silent') return this;
+  if (cut !== 'refused' && ['127.0.0.1', 'localhost'].includes(host)) return connect.apply(this, given);
   process.nextTick(() => this.destroy(new Error(`no connection to ${host} in a test`)));
   return this;
 };
@@ -20,4 +24,13 @@ exports.taken = () => {
   const taken = [...connections].sort();
   connections.clear();
   return taken;
+};
+
+// From now on, connections are 'refused' or 'silent', also those that there are; or all is as before: ''.
+exports.cut = (how) => {
+  cut = how;
+  for (const socket of sockets) {
+    if (cut === 'refused') socket.destroy();
+    if (cut === 'silent') socket.pause();
+  }
 };

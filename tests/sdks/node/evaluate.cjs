@@ -9,14 +9,14 @@ const http = require('node:http');
 const readline = require('node:readline');
 const Module = require('node:module');
 const connections = require('./connections.cjs');
+const evaluations = require('./evaluations.cjs');
 
-const SOME = 20; // of so many contexts, one also evaluates all flags at once, or by flag set
 const NOWHERE = 'http://127.0.0.1:9';
-const SILENT = Object.fromEntries(['debug', 'info', 'warn', 'error'].map((name) => [name, () => {}]));
+const { SILENT } = evaluations;
 
 // -- LaunchDarkly -----------------------------------------------------------------------------------
 
-function launchDarkly(ld, newStore, { users = false } = {}) {
+function launchDarkly(ld, newStore, options) {
   return async ({ url, key, flags, contexts, ...place }) => {
     const { release, connected, ...store } = place.prefix === undefined ? {} : newStore(place);
     const client = ld.init(key ?? 'no-key', {
@@ -28,30 +28,11 @@ function launchDarkly(ld, newStore, { users = false } = {}) {
     });
     await client.waitForInitialization({ timeout: 10 });
     await connected?.();
-    const results = [];
-    for (const [index, given] of contexts.entries()) {
-      const context = users ? userOf(given) : given;
-      const found = {};
-      const evaluated = flags.map(async (flag) => {
-        const detail = await client.variationDetail(flag, context, 'the default');
-        found[flag] = [detail.value, detail.variationIndex, detail.reason];
-      });
-      await Promise.all(evaluated); // one by one, some SDKs take a millisecond each
-      results.push({ flags: found });
-      if (index % SOME === 0) {
-        const state = await client.allFlagsState(context, { withReasons: true });
-        Object.assign(results.at(-1), { valid: state.valid, all: state.toJSON() });
-      }
-    }
+    const results = await evaluations.launchDarkly(client, { flags, contexts }, options);
     client.close();
     release?.();
     return results;
   };
-}
-
-// A context of the kind user, as SDKs before contexts take it.
-function userOf({ kind, key, email, country, ...custom }) {
-  return { key, email, country, custom };
 }
 
 const sdks = {
@@ -96,7 +77,7 @@ const sdks = {
 
   split() {
     const { SplitFactory } = require('@splitsoftware/splitio');
-    return async ({ redis, prefix, url, key, flags, sets, contexts }) => {
+    return async ({ redis, prefix, url, key, ...task }) => {
       // The simulator ends each connection after its response.
       const requestOptions = { agent: new http.Agent({ keepAlive: false }) };
       const sync = { impressionsMode: 'NONE', requestOptions };
@@ -114,17 +95,7 @@ const sdks = {
       const factory = SplitFactory({ ...settings, sync });
       const client = factory.client();
       await client.ready();
-      const evaluated = contexts.map(async ({ key: matchingKey, bucketing, attributes }, index) => {
-        const key = { matchingKey, bucketingKey: bucketing || matchingKey };
-        const found = { flags: pairs(await client.getTreatmentsWithConfig(key, flags, attributes)) };
-        for (const name of index % SOME === 0 ? sets : []) {
-          const listed = await client.getTreatmentsWithConfigByFlagSet(key, name, attributes);
-          found[name] = pairs(listed);
-        }
-        return found;
-      });
-      const results = await Promise.all(evaluated);
-      results[0].names = (await factory.manager().names()).sort();
+      const results = await evaluations.split(client, factory.manager(), task);
       if (redis) await client.destroy(); // writes what it has counted
       return results;
     };
@@ -132,7 +103,7 @@ const sdks = {
   unleash() {
     const { DynamoDBClient, GetItemCommand } = require('@aws-sdk/client-dynamodb');
     const { Unleash, InMemStorageProvider } = require('unleash-client');
-    return async ({ table, document, url, key, flags, contexts }) => {
+    return async ({ table, document, url, key, ...task }) => {
       const options = { url: `${url ?? NOWHERE}/api`, appName: 'shop', environment: 'production' };
       if (key) options.customHeaders = { authorization: key };
       if (table) {
@@ -146,24 +117,12 @@ const sdks = {
       const storageProvider = new InMemStorageProvider();
       const unleash = new Unleash({ ...options, disableMetrics: true, storageProvider });
       await new Promise((resolve) => unleash.once('synchronized', resolve));
-      const results = contexts.map((context) => ({
-        known: unleash.getFeatureToggleDefinitions().length,
-        flags: Object.fromEntries(
-          flags.map((name) => [name, [unleash.isEnabled(name, context), unleash.getVariant(name, context)]]),
-        ),
-      }));
+      const results = evaluations.unleash(unleash, task);
       unleash.destroy();
       return results;
     };
   },
 };
-
-// As Python's SDK has them: treatment and configuration.
-function pairs(results) {
-  return Object.fromEntries(
-    Object.entries(results).map(([name, { treatment, config }]) => [name, [treatment, config]]),
-  );
-}
 
 async function main() {
   console.log = console.error; // where SDKs log

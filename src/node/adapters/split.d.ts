@@ -1,0 +1,90 @@
+/** Lets Split's own SDK evaluate a client's flags, without a connection to Split. */
+
+import type { Client } from "../index.js";
+
+/**
+ * Return a wrapper for Split's pluggable storage. Only `@splitsoftware/splitio-browserjs`, which
+ * Node.js runs as well, has an option for such a storage:
+ *
+ * ```js
+ * const factory = SplitFactory({
+ *   core: { authorizationKey: "no-key", key: "nobody" },
+ *   mode: "consumer",
+ *   storage: PluggableStorage({ wrapper: storageWrapper(flagstore.client("prod")) }),
+ *   sync: { impressionsMode: "NONE" },
+ * });
+ * const client = factory.client("user-1");
+ * await client.whenReady();
+ * const treatment = await client.getTreatment("new-checkout", { plan: "team" });
+ * ```
+ *
+ * That package makes a client for each key and **keeps it for ever: some 10 KB per key**, so use it
+ * for few keys. `@splitsoftware/splitio`, which is for servers, takes such a storage only by its
+ * second argument, which Split does not document:
+ *
+ * ```js
+ * // PluggableStorage of "@splitsoftware/splitio-commons/cjs/storages/pluggable"
+ * const storageFactory = PluggableStorage({ wrapper: storageWrapper(flagstore.client("prod")) });
+ * const settings = {
+ *   core: { authorizationKey: "no-key" },
+ *   mode: "consumer",
+ *   storage: { type: "REDIS" }, // required, never connected to
+ *   sync: { impressionsMode: "NONE" },
+ * };
+ * const factory = SplitFactory(settings, (modules) => Object.assign(modules, { storageFactory }));
+ * const client = factory.client();
+ * await client.whenReady();
+ * const treatment = await client.getTreatment("user-1", "new-checkout", { plan: "team" });
+ * ```
+ *
+ * Its keys are those of Split's Redis layout, with any prefix. All flags are in memory. An
+ * evaluation checks for newer ones if that is due, and uses one flag set for the flag, its
+ * dependencies and segments. Impressions, events and telemetry are dropped.
+ *
+ * The SDK returns `control` until there are flags, and for a flag that needs a large segment that
+ * could not be read. If nothing can be loaded, the reason is logged, and the wrapper tries again each
+ * second. (Wait by `whenReady()`: an awaited `ready()` never ends if the SDK has timed out.)
+ *
+ * @param client of a source of Split's; it belongs to the caller, who closes it.
+ */
+export function storageWrapper(client: Client): StorageWrapper;
+
+/**
+ * Return a listener that counts evaluations, for option `impressionListener` of both packages, in any
+ * `impressionsMode`. Split's SDK calls it by a timer, so after the turn in which it evaluates.
+ * Without `usage`, it does nothing.
+ */
+export function usageListener(client: Client): UsageListener;
+
+/** IImpressionListener of Split's SDKs. */
+export interface UsageListener {
+  logImpression(data: any): void;
+}
+
+/** IPluggableStorageWrapper of Split's SDKs. */
+export interface StorageWrapper {
+  /**
+   * Load the flags; wait until there are some.
+   *
+   * @throws ConfigurationError if a setting is missing, or the source holds another provider's flags.
+   */
+  connect(): Promise<void>;
+  disconnect(): Promise<void>;
+  get(key: string): Promise<string | null>;
+  getMany(keys: string[]): Promise<(string | null)[]>;
+  getKeysByPrefix(prefix: string): Promise<string[]>;
+  itemContains(key: string, item: string): Promise<boolean>;
+  getItems(key: string): Promise<string[]>;
+
+  // These do nothing.
+  set(key: string, value: string): Promise<boolean>;
+  getAndSet(key: string, value: string): Promise<string | null>;
+  del(key: string): Promise<boolean>;
+  incr(key: string, increment?: number): Promise<number>;
+  decr(key: string, decrement?: number): Promise<number>;
+  pushItems(key: string, items: string[]): Promise<void>;
+  popItems(key: string, count: number): Promise<string[]>;
+  getItemsCount(key: string): Promise<number>;
+  addItems(key: string, items: string[]): Promise<void>;
+  removeItems(key: string, items: string[]): Promise<void>;
+}

@@ -1,0 +1,64 @@
+/** Lets Unleash's own SDK evaluate a client's features, without a connection to Unleash. */
+
+import type { EventEmitter } from "node:events";
+import type { Client } from "../index.js";
+
+/**
+ * Return a repository for `unleash-client` 6, in place of the one that asks a server.
+ *
+ * ```js
+ * const features = repository(flagstore.client("prod"));
+ * const unleash = await startUnleash({
+ *   url: "http://127.0.0.1:9", // required, never contacted
+ *   appName: "shop",
+ *   repository: features,
+ *   disableMetrics: true,
+ * });
+ *
+ * export const handler = async (event) => {
+ *   await features.refresh(); // the SDK evaluates without waiting, so wait here if a check is due
+ *   return unleash.isEnabled("new-checkout", { userId: event.user });
+ * };
+ * ```
+ *
+ * Each evaluation uses one flag set. Without `refresh()`, it starts the check that is due, and a
+ * later one sees what that finds.
+ *
+ * @param client of a source of Unleash's; it belongs to the caller, who closes it.
+ */
+export function repository(client: Client): Repository;
+
+/**
+ * Return an SDK that counts what `isEnabled` and `getVariant` return; without `usage`, the SDK itself:
+ *
+ * ```js
+ * const unleash = withUsage(await startUnleash({ ... }), flags);
+ * ```
+ */
+export function withUsage<Unleash extends object>(unleash: Unleash, client: Client): Unleash;
+
+/**
+ * RepositoryInterface of `unleash-client`. Features and segments belong to the flag set in memory:
+ * do not change them.
+ *
+ * Events: `ready` after the first load, `changed` with all features after it and whenever there are
+ * others, `error` once for each reason why nothing can be loaded.
+ */
+export interface Repository extends EventEmitter {
+  /** Load the features. Until that succeeds, try again each second; never rejects. */
+  start(): Promise<void>;
+  /** Stop checking and forget the listeners. Idempotent. */
+  stop(): void;
+  /**
+   * Load the features, or check for newer ones if that is due; return whether there were any.
+   *
+   * @throws NotLoadedError while nothing has been loaded ever.
+   * @throws ConfigurationError if a setting is missing, or the source holds another provider's flags.
+   */
+  refresh(): Promise<boolean>;
+  getToggle(name: string): any;
+  getToggles(): any[];
+  getTogglesWithSegmentData(): any[];
+  /** Return a segment; undefined, which no context fulfills, also if it could not be read. */
+  getSegment(id: number): any;
+}
