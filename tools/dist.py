@@ -7,6 +7,7 @@
 
 - ``flagstore-<version>-py3-none-any.whl``: the reader, for ``pip install``.
 - ``flagstore-layer-<version>.zip``: the reader as a layer of AWS Lambda.
+- ``flagstore-node-layer-<version>.zip``: the reader for Node.js as a layer.
 - ``storesync-<version>.zip``: all functions of storesync, for deployments without sam.
 - ``flagserve-<version>.zip``: ServeFunction.
 - ``SHA256SUMS``: for ``sha256sum --check``.
@@ -71,14 +72,16 @@ def build(folder: Path) -> list[Path]:
         layer = _make("build-FlagstoreLayer", Path(scratch, "layer"))
         functions = _make("build-SyncFunction", Path(scratch, "functions"))
         serve = _make("build-ServeFunction", Path(scratch, "serve"))
+        node = _make("build-FlagstoreNodeLayer", Path(scratch, "node"))
         artefacts = [
             _wheel(folder),
             _zip(layer, folder / f"flagstore-layer-{version()}.zip"),
             _zip(functions, folder / f"storesync-{version()}.zip"),
             _zip(serve, folder / f"flagserve-{version()}.zip"),
         ]
-    for archive, prefix in zip(artefacts, ("", "python/", "", ""), strict=True):
-        _check_reader(archive, prefix)
+        for archive, prefix in zip(artefacts, ("", "python/", "", ""), strict=True):
+            _check_reader(archive, prefix)
+        artefacts.append(_zip(node, folder / f"flagstore-node-layer-{version()}.zip"))
     lines = [f"{_sum(each)}  {each.name}\n" for each in sorted(artefacts)]
     (folder / SUMS).write_text("".join(lines), encoding="ascii")
     return artefacts

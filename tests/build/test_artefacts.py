@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.build
 
 FUNCTIONS = ("WebhookFunction", "SyncFunction")
-ARTEFACTS = (*FUNCTIONS, "ServeFunction", "FlagstoreLayer")
+PYTHON = (*FUNCTIONS, "ServeFunction", "FlagstoreLayer")
+ARTEFACTS = (*PYTHON, "FlagstoreNodeLayer")
 MIB = 1024 * 1024
 MOST_ZIPPED = 10 * MIB
 MOST_UNZIPPED = 35 * MIB
@@ -38,6 +39,8 @@ STRAYS = {
     "notes.txt": "stray-file",
     "flagstore/.env": "stray-file",
     "flagserve/.env": "stray-file",
+    "node/.env": "stray-file",
+    "node/lib/notes.txt": "stray-file",
     "storesync/notes.pem": "-----BEGIN PRIVATE KEY----- stray-file",
     "storesync/providers/old.orig": "stray-file",
 }
@@ -118,7 +121,7 @@ def test_files_of_functions_are_in_the_repository(build: Path) -> None:
         assert not [name for name in packed if name.startswith(("storesync/cli/", "click/"))]
 
 
-@pytest.mark.parametrize("target", ["WebhookFunction", "ServeFunction", "FlagstoreLayer"])
+@pytest.mark.parametrize("target", ["WebhookFunction", *ARTEFACTS[2:]])
 def test_stray_files_are_not_packed(tmp_path: Path, target: str) -> None:
     """Except the authorities of Redis in functions (docs/redis.md)."""
     copy_sources(tmp_path)
@@ -128,11 +131,27 @@ def test_stray_files_are_not_packed(tmp_path: Path, target: str) -> None:
     build_target(tmp_path, target)
     found = files(tmp_path / "out")
     assert found
-    assert ("redis-ca.pem" in found) == (target != "FlagstoreLayer")
+    assert ("redis-ca.pem" in found) == target.endswith("Function")
     assert not [name for name, path in found.items() if b"stray-file" in path.read_bytes()]
 
 
-@pytest.mark.parametrize("name", ARTEFACTS)
+def test_node_layer(build: Path) -> None:
+    """Its package is found by `require`, and has all its modules and types, and nothing else."""
+    layer = build / "out" / "FlagstoreNodeLayer"
+    package = layer / "nodejs" / "node_modules" / "flagstore"
+    assert [path.name for path in package.parent.iterdir()] == ["flagstore"]
+    assert files(package).keys() == files(build / "src" / "node").keys()
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is missing: `make setup-e2e` needs it, too")
+    printed = run(
+        *(node, "-p", "Object.keys(require('flagstore'))"),
+        environment={"NODE_PATH": str(package.parent)},
+    )
+    assert "'client'" in printed.stdout
+
+
+@pytest.mark.parametrize("name", PYTHON)
 def test_modules_are_compiled(build: Path, name: str) -> None:
     """Each .py has a .pyc that Python 3.13 uses without checking the source."""
     folder = build / "out" / name

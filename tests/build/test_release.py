@@ -72,7 +72,8 @@ def test_dist_is_reproducible(homes: Sequence[Path]) -> None:
         {path.name: path.read_bytes() for path in (home / "dist").iterdir()} for home in homes
     )
     functions = {f"storesync-{VERSION}.zip", f"flagserve-{VERSION}.zip"}
-    assert set(first) == {WHEEL, LAYER, *functions, SUMS}
+    node_layer = f"flagstore-node-layer-{VERSION}.zip"
+    assert set(first) == {WHEEL, LAYER, node_layer, *functions, SUMS}
     assert sorted(first) == sorted(second)
     assert [name for name in first if first[name] != second[name]] == []
     assert len(first[SUMS].splitlines()) == len(first) - 1

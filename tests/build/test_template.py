@@ -142,8 +142,9 @@ def test_parameter_cannot_widen_a_policy(
 def test_outputs(template: Template) -> None:
     """Everything needed after a deployment is an output."""
     assert set(template["Outputs"]) == {
-        "DlqUrl", "FlagReaderPolicyArn", "LayerArn", "QueueUrl", "ServeBaseUrl", "SyncFunctionName",
-        "TableName", "UsageDlqUrl", "UsageFunctionArn", "WebhookBaseUrl", "WebhookFunctionName",
+        "DlqUrl", "FlagReaderPolicyArn", "LayerArn", "NodeLayerArn", "QueueUrl", "ServeBaseUrl",
+        "SyncFunctionName", "TableName", "UsageDlqUrl", "UsageFunctionArn", "WebhookBaseUrl",
+        "WebhookFunctionName",
     }  # fmt: skip
 
 
@@ -192,6 +193,8 @@ SETTINGS: dict[str, Any] = {
     "Table.TimeToLiveSpecification": {"AttributeName": "expires_at", "Enabled": True},
     "FlagstoreLayer.CompatibleArchitectures": ["arm64", "x86_64"],
     "FlagstoreLayer.CompatibleRuntimes": ["python3.11", "python3.12", "python3.13"],
+    "FlagstoreNodeLayer.CompatibleArchitectures": ["arm64", "x86_64"],
+    "FlagstoreNodeLayer.CompatibleRuntimes": ["nodejs20.x", "nodejs22.x", "nodejs24.x"],
 }
 
 
@@ -233,7 +236,8 @@ def test_data_outlives_the_stack(template: Template) -> None:
     }
     assert found["Table"] == ("Retain", "Retain")
     assert found["FlagReaderPolicy"] == ("RetainExceptOnCreate", "Retain")
-    assert found["FlagstoreLayer"][0] == "RetainExceptOnCreate"
+    for layer in ("FlagstoreLayer", "FlagstoreNodeLayer"):
+        assert found[layer][0] == "RetainExceptOnCreate"
     # Without a name or a path, updates change the policy in place.
     assert set(at(template, "FlagReaderPolicy")) == {"PolicyDocument"}
 
@@ -250,6 +254,7 @@ def test_names_are_generated(template: Template) -> None:
     }
     assert given == {
         "FlagstoreLayer": "${AWS::StackName}-flagstore",
+        "FlagstoreNodeLayer": "${AWS::StackName}-flagstore-node",
         "ServeApiLogs": "/aws/vendedlogs/${AWS::StackName}/serve",
         "WebhookApiLogs": "/aws/vendedlogs/${AWS::StackName}/webhooks",
     }

@@ -76,7 +76,7 @@ def test_publish_sends_one_application(tmp_path: Path) -> None:
             if uri := properties.get("CodeUri") or properties.get("ContentUri"):
                 packed[name] = stored(aws, uri)
         functions = {f"{name}Function" for name in ("Webhook", "Sync", "Serve", "Usage")}
-        assert set(packed) == functions | {"FlagstoreLayer"}
+        assert set(packed) == functions | {"FlagstoreLayer", "FlagstoreNodeLayer"}
         assert all(data.startswith(b"PK") for data in packed.values())
 
 

@@ -66,15 +66,25 @@ def environment(rig: AnyRig) -> dict[str, str]:
     return rig.environment() | more
 
 
+def layer_folder(folder: Path) -> Path:
+    """Return a folder of packages like the layer's."""
+    (folder / "layer").mkdir()
+    (folder / "layer" / "flagstore").symlink_to(REPOSITORY / "src" / "node")
+    return folder / "layer"
+
+
 @pytest.mark.parametrize("name", HANDLERS)
 def test_example_handler_runs(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
-    """The flag is on, and nothing is connected to but the store."""
+    """The flag is on, and nothing is connected to but the store; also with the Node.js layer."""
     provider, store = name.removesuffix(".mjs").split("-")
+    on_layer = store == "layer"
+    store = "dynamodb" if on_layer else store
     text = (EXAMPLES / name).read_text(encoding="utf-8")
     with sets.server(provider) as server:
         rig = open_rig(request, store, server, provider)
         assert rig.sync(document=provider == "unleash").outcome == "published"
-        with handler(tmp_path, name, text, environment(rig)) as invoke:
+        layer = {"NODE_PATH": str(layer_folder(tmp_path))} if on_layer else {}
+        with handler(tmp_path, name, text, environment(rig) | layer) as invoke:
             response = invoke(EVENT)
     assert response == {"result": {"newCheckout": True}, "connections": [rig.address()]}
 
@@ -107,9 +117,11 @@ def test_examples_use_the_tested_versions() -> None:
     assert ours.items() <= tested.items()
 
 
-def test_page_shows_the_handler() -> None:
-    (block,) = blocks("docs/other-languages.md")
-    assert block.text == (EXAMPLES / "launchdarkly-dynamodb.mjs").read_text(encoding="utf-8")
+def test_page_shows_the_handlers() -> None:
+    found = blocks("docs/other-languages.md")
+    shown = [block.text for block in found if block.kind == "javascript"]
+    names = ("launchdarkly-layer.mjs", "launchdarkly-dynamodb.mjs")
+    assert shown == [(EXAMPLES / name).read_text(encoding="utf-8") for name in names]
 
 
 def code(guide: str, holds: str) -> str:
