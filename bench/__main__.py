@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from bench.results import Part
 
 KEPT = REPOSITORY / "docs" / "benchmarks" / "results.json"
-PARTS = {
-    path.stem[:2].upper(): path.stem
-    for path in sorted((REPOSITORY / "bench" / "parts").glob("p[1-9]_*.py"))
-}
+FILES = (path.stem for path in (REPOSITORY / "bench" / "parts").glob("p[0-9]*_*.py"))
+PARTS = results.in_order({stem.partition("_")[0].upper(): stem for stem in FILES})
 
 
 def main() -> None:

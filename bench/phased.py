@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trustme
 
 from bench import shares, world
+from bench.harness import turned
 from local import certificates
 from local.relay import Relay
 from local.stand_in import StandIn
@@ -46,6 +47,7 @@ class OverTls:
         aws: the stand-in; its round trips take some milliseconds.
         ours: flagstore as the layer ships it. In the place of one of Amazon's roots it has the one
             that signs here: on AWS, too, a reader finds the issuer among five.
+        root: that root, as PEM.
         environment: what a reader is given to reach the stand-in and to trust its certificate.
 
     """
@@ -54,7 +56,8 @@ class OverTls:
         self._stack = stack
         self._ca = trustme.CA(key_type=trustme.KeyType.RSA)  # as Amazon Root CA 1, which signs most
         self.aws: StandIn = stack.enter_context(StandIn(ca=self._ca, delay_s=ROUND_TRIP_S))
-        self.ours = world.ours(folder, root=self._ca.cert_pem.bytes().decode())
+        self.root = self._ca.cert_pem.bytes().decode()
+        self.ours = world.ours(folder, root=self.root)
         five = folder / "five.pem"
         five.write_text(world.roots(self.ours), encoding="ascii")
         self.environment = {
@@ -124,6 +127,25 @@ def run(
         message = f"{case.name} failed"
         raise RuntimeError(message)
     return Run(float(init), made)
+
+
+def rounds(
+    cases: Sequence[Case], count: int, share: shares.Share | None = None
+) -> dict[str, list[Run]]:
+    """Run all cases once a round; the first round only warms the disk, and is not counted."""
+    found: dict[str, list[Run]] = {case.name: [] for case in cases}
+    for number in range(count + 1):
+        order = turned(cases, number)
+        runs = [run(case, share) for case in order]
+        agree(order, runs)
+        for case, made in zip(order, runs, strict=True):
+            found[case.name] += [made] if number else []
+    return found
+
+
+def wholes(runs: Sequence[Run]) -> list[float]:
+    """Return the milliseconds of each process from its start to its first evaluation."""
+    return [each.init_ms + each.requests[0].ms for each in runs]
 
 
 @contextmanager

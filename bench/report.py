@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.harness import REPOSITORY
+from bench.results import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,8 +25,8 @@ def write(parts: Mapping[str, Part]) -> None:
     shared = {_versions(part) for part in parts.values()}
     lines = [f"All with {shared.pop()}", ""] if len(shared) == 1 else []
     once = bool(lines)
-    for name in sorted(parts):
-        lines += _part(name, parts[name], versions=not once)
+    for name, part in in_order(parts).items():
+        lines += _part(name, part, versions=not once)
     PAGE.write_text("\n".join([before + BEGIN, "", *lines, END]) + after, encoding="utf-8")
 
 

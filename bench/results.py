@@ -77,6 +77,11 @@ class Part:
         self.rows.append(Row(work, peer, str(ours), str(theirs), "", goal, verdict))
 
 
+def in_order[T](parts: Mapping[str, T]) -> dict[str, T]:
+    """Return parts, or anything by their names, in the order of their numbers."""
+    return dict(sorted(parts.items(), key=lambda named: int(named[0].removeprefix("P"))))
+
+
 def load(path: Path) -> dict[str, Part]:
     """Return the parts that were measured before, by their names."""
     if not path.exists():
@@ -93,7 +98,7 @@ def _part(values: dict[str, Any]) -> Part:
 
 def save(path: Path, parts: Mapping[str, Part]) -> None:
     """Keep them."""
-    kept = {name: asdict(parts[name]) for name in sorted(parts)}
+    kept = {name: asdict(part) for name, part in in_order(parts).items()}
     for values in kept.values():
         if not values["figures"]:
             del values["figures"]

@@ -130,6 +130,17 @@ def ours(folder: Path, *, root: str = "") -> Path:
     return copy
 
 
+def node(folder: Path, *, root: str) -> Path:
+    """Copy flagstore for Node.js as its layer ships it, trusting a *root* as above."""
+    packages = folder / "nodejs"
+    shutil.copytree(REPOSITORY / "src" / "node", packages / "flagstore")
+    module = packages / "flagstore" / "lib" / "amazon_roots.js"
+    begin, others = module.read_text(encoding="utf-8").split("END CERTIFICATE-----\n", 1)
+    begin = begin.partition("-----BEGIN")[0]
+    module.write_text(f"{begin}{root.strip()}\n{others}", encoding="utf-8")
+    return packages
+
+
 def roots(packages: Path) -> str:
     """Return what such a copy trusts, as PEM."""
     return (packages / ROOTS).read_text(encoding="ascii").split('"""')[-2].lstrip("\\\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bench import phased, shares, world
-from bench.harness import Case, in_turn, turned
+from bench.harness import Case, in_turn
 from bench.results import Part
 from bench.stats import spread
 from simulators import redis_server
@@ -65,22 +65,10 @@ def _launchdarkly(part: Part, dose: Dose, tls: OverTls) -> None:
     ]
     with phased.at_shares() as sizes:
         for size, share in sizes.items():
-            runs = _rounds(cases, dose.rounds, share)
+            runs = phased.rounds(cases, dose.rounds, share)
             if size == shares.WHOLE:
                 _init(part, runs)
             _at(part, size, runs)
-
-
-def _rounds(cases: Sequence[Case], rounds: int, share: shares.Share | None) -> Runs:
-    """Run all cases once a round; the first round only warms the disk, and is not counted."""
-    found: Runs = {case.name: [] for case in cases}
-    for number in range(rounds + 1):
-        order = turned(cases, number)
-        runs = [phased.run(case, share) for case in order]
-        phased.agree(order, runs)
-        for case, run in zip(order, runs, strict=True):
-            found[case.name] += [run] if number else []
-    return found
 
 
 def _inits(runs: Sequence[Run]) -> list[float]:
@@ -89,10 +77,6 @@ def _inits(runs: Sequence[Run]) -> list[float]:
 
 def _firsts(runs: Sequence[Run]) -> list[float]:
     return [run.requests[0].ms for run in runs]
-
-
-def _wholes(runs: Sequence[Run]) -> list[float]:
-    return [run.init_ms + run.requests[0].ms for run in runs]
 
 
 def _init(part: Part, runs: Runs) -> None:
@@ -113,15 +97,17 @@ def _at(part: Part, size: int, runs: Mapping[str, Sequence[Run]]) -> None:
     for peer, goals in MOST_OF_ALL.items():
         work = f"INIT and first flag, {size} MB"
         most = goals.get(size)
-        part.timed(work, peer, _wholes(runs[FLAGSTORE]), _wholes(runs[peer]), most=most)
+        part.timed(work, peer, phased.wholes(runs[FLAGSTORE]), phased.wholes(runs[peer]), most=most)
     for peer, most_lazy in ((BOTO3, MOST_LAZY), (LAUNCHDARKLY, None)):
         work = f"first flag in the handler, preload=False, {size} MB"
         part.timed(work, peer, _firsts(runs[LAZY]), _firsts(runs[peer]), most=most_lazy)
 
 
 def _beside(part: Part, dose: Dose, work: str, mine: Case, other: Case) -> None:
-    runs = _rounds([mine, other], dose.rounds, None)
-    part.timed(work, other.name, _wholes(runs[mine.name]), _wholes(runs[other.name]), most=0.4)
+    runs = phased.rounds([mine, other], dose.rounds, None)
+    part.timed(
+        work, other.name, phased.wholes(runs[mine.name]), phased.wholes(runs[other.name]), most=0.4
+    )
 
 
 def _unleash(part: Part, dose: Dose, tls: OverTls) -> None:

@@ -1,0 +1,20 @@
+"use strict";
+
+// Evaluates one flag with LaunchDarkly's SDK 9 on flagstore's adapter.
+
+const phases = require("./phases.cjs");
+const LaunchDarkly = require("@launchdarkly/node-server-sdk");
+const flagstore = require("flagstore");
+const { featureStore } = require("flagstore/launchdarkly");
+
+const [flag] = process.argv.slice(2);
+const client = LaunchDarkly.init("no-key", {
+  featureStore: featureStore(flagstore.client("prod"), LaunchDarkly),
+  useLdd: true,
+  sendEvents: false,
+});
+const context = { kind: "user", key: "ada", plan: "team", country: "DE" };
+
+const handle = () => client.variation(flag, context, null);
+
+phases.serve(handle, { ready: client.waitForInitialization({ timeout: 5 }) });
