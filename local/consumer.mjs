@@ -1,7 +1,5 @@
 // Calls a handler of examples/node again and again, as requests would, and prints its flag when it changes:
 // node consumer.mjs HANDLER
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { basename } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
@@ -14,12 +12,6 @@ process.on('uncaughtException', ({ stack, message }) => {
   print(`Traceback:\n${stack}\n${message}`);
   process.exit(1);
 });
-if (readFileSync(file, 'utf8').includes('server-sdk-dynamodb')) {
-  // It uses the AWS SDK v2, which does not know AWS_ENDPOINT_URL.
-  const aws = createRequire(file)('aws-sdk');
-  aws.config.update({ dynamodb: { endpoint: process.env.AWS_ENDPOINT_URL } });
-}
-
 const { handler } = await import(pathToFileURL(file));
 let known;
 for (;;) {

@@ -121,25 +121,25 @@ class Consumer:
 
     def _variables(self, folder: str) -> dict[str, str]:
         """Return the process's variables, with what they name in the folder."""
-        with zipfile.ZipFile(io.BytesIO(self._layer())) as layer:
-            layer.extractall(folder)
-        modules = str(Path(folder, "python"))
+        self._unpack(self._deployed.layer_arn, folder)
         return {
             **self._access(),
-            "PYTHONPATH": modules,
+            "PYTHONPATH": str(Path(folder, "python")),
             "FLAGSTORE_SOURCE": self._source,
             "FLAGSTORE_USAGE": "counts",
         }
 
-    def _layer(self) -> bytes:
-        """Download the deployed layer."""
+    def _unpack(self, layer_arn: str, folder: str) -> None:
+        """Download a deployed layer into the folder."""
         functions = self._stand_in.client("lambda")
-        version = functions.get_layer_version_by_arn(Arn=self._deployed.layer_arn)
+        version = functions.get_layer_version_by_arn(Arn=layer_arn)
         url = urlsplit(version["Content"]["Location"])
         connection = http.client.HTTPConnection(url.netloc, timeout=DOWNLOAD_WITHIN_S)
         with closing(connection):
             connection.request("GET", f"{url.path}?{url.query}")
-            return connection.getresponse().read()
+            packed = connection.getresponse().read()
+        with zipfile.ZipFile(io.BytesIO(packed)) as layer:
+            layer.extractall(folder)
 
     def _access(self) -> dict[str, str]:
         """Return the variables for access to the flags, and to nothing else."""

@@ -52,6 +52,7 @@ class Deployed:
         sync_function: name of SyncFunction.
         webhook_function: name of WebhookFunction.
         layer_arn: ARN of the layer's version.
+        node_layer_arn: the same of the layer for Node.js.
         reader_policy_arn: ARN of FlagReaderPolicy.
         serve_base_url: URL of ServeFunction on the stand-in; empty without ``ServeFlags``.
         usage_function: ARN of UsageFunction; empty without ``CollectUsage``.
@@ -65,6 +66,7 @@ class Deployed:
     sync_function: str
     webhook_function: str
     layer_arn: str
+    node_layer_arn: str
     reader_policy_arn: str
     serve_base_url: str
     usage_function: str
@@ -295,6 +297,7 @@ def _find(stack: Stack) -> Deployed:
         sync_function=stack.output("SyncFunctionName"),
         webhook_function=stack.output("WebhookFunctionName"),
         layer_arn=stack.output("LayerArn"),
+        node_layer_arn=stack.output("NodeLayerArn"),
         reader_policy_arn=stack.output("FlagReaderPolicyArn"),
         serve_base_url=local_url(stack, SERVED) if SERVED in stack.outputs else "",
         usage_function=stack.outputs.get("UsageFunctionArn", ""),

@@ -1,4 +1,4 @@
-"""Runs a handler of ``examples/node``: a provider's SDK for Node.js on the rows or document."""
+"""Runs a handler of ``examples/node``: a provider's SDK for Node.js on the layer, or on rows."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ SCRIPT = REPOSITORY / "local" / "consumer.mjs"
 
 def problem(provider: str, store: str) -> str:
     """Return why no handler of these can run; empty if one can."""
-    known = sorted(path.stem for path in HANDLERS.glob("*.mjs"))
-    if f"{provider}-{store}" not in known:
+    if not _handler(provider, store).exists():
         return (
-            f"LANGUAGE=node has no handler for {provider}-{store}, only for {', '.join(known)} "
-            "(docs/other-languages.md explains why)"
+            f"LANGUAGE=node has no handler for PROVIDER={provider} STORE={store}: "
+            "docs/other-languages.md lists what there is"
         )
     if shutil.which("node") is None or not NODE_MODULES.exists():
         return "LANGUAGE=node needs Node.js and the providers' SDKs: run `make setup-node`"
@@ -41,8 +40,9 @@ class NodeConsumer(Consumer):
         self, stand_in: StandIn, deployed: Deployed, store: Store, source: str, provider: str
     ) -> None:
         super().__init__(stand_in, deployed, store, source)
-        self._handler = HANDLERS / f"{provider}-{store.name}.mjs"
-        self.equipment = f"only examples/node/{self._handler.name} and {store.access}"
+        self._handler = _handler(provider, store.name)
+        with_layer = "" if store.redis_url else ", the deployed layer"
+        self.equipment = f"only examples/node/{self._handler.name}{with_layer} and {store.access}"
 
     def _variables(self, folder: str) -> dict[str, str]:
         # A copy next to the packages, as in a deployed function.
@@ -50,4 +50,13 @@ class NodeConsumer(Consumer):
         Path(folder, "node_modules").symlink_to(NODE_MODULES)
         self.command = (shutil.which("node") or "node", SCRIPT, handler)
         ca_file = self._store.redis_ca_file or str(self._stand_in.ca_bundle)
-        return {**self._access(), "NODE_EXTRA_CA_CERTS": ca_file}
+        found = {**self._access(), "NODE_EXTRA_CA_CERTS": ca_file}
+        if self._store.redis_url:
+            return found
+        self._unpack(self._deployed.node_layer_arn, folder)
+        return {**found, "NODE_PATH": str(Path(folder, "nodejs", "node_modules"))}
+
+
+def _handler(provider: str, store: str) -> Path:
+    """Return the handler; on DynamoDB, that with the layer."""
+    return HANDLERS / f"{provider}-{'layer' if store == 'dynamodb' else store}.mjs"

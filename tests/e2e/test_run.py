@@ -157,7 +157,7 @@ def temporary(tmp_path: Path) -> Path:
         ),
         (
             ["LANGUAGE=node"],
-            ["with only examples/node/launchdarkly-dynamodb.mjs and FlagReaderPolicy"],
+            ["with only examples/node/launchdarkly-layer.mjs, the deployed layer and Flag"],
         ),
         (
             ["LANGUAGE=node", "STORE=redis", "PROVIDER=split"],
@@ -249,11 +249,10 @@ PROVIDERS, STORES = (", ".join(sorted(names)) for names in (providers.names(), c
         ("--store=rdeis", f"no store 'rdeis': use one of {STORES}"),
         ("--language=nodejs", "no language 'nodejs': use one of node, python"),
         (
-            "--language=node --provider=split",
+            "--language=node --provider=unleash --store=redis",
             (
-                "LANGUAGE=node has no handler for split-dynamodb, only for launchdarkly-dynamodb, "
-                "launchdarkly-redis, split-redis, unleash-dynamodb "
-                "(docs/other-languages.md explains why)"
+                "LANGUAGE=node has no handler for PROVIDER=unleash STORE=redis: "
+                "docs/other-languages.md lists what there is"
             ),
         ),
         (
