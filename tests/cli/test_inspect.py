@@ -32,7 +32,8 @@ def test_status_of_healthy_and_broken_sources(rig: Rig, prod: LaunchDarklySimula
     assert data["dlq"]["due"] == 1
     assert [each["source"] for each in data["sources"]] == ["broken", "prod"]
     shown = rig.run("status").out
-    for text in ("unreadable", "credentials/broken: is missing", "failed every time"):
+    fix = "broken: fix: correct it with `storesync source add broken --replace`"
+    for text in ("unreadable", "credentials/broken: is missing", fix, "failed every time"):
         assert text in shown
 
 

@@ -24,6 +24,8 @@ STALE_S = 900.0
 """Three times the default of ReconcileMinutes, as in the age alarm."""
 FLAGS = "flags"
 CHANGES = ("added", "changed", "removed")
+STATUS = ("SOURCE", "PROVIDER", "STORE", "CHECKED", "FLAGS", "SEGMENTS", "VERSION", "STATE")
+HISTORY = ("VERSION", "PUBLISHED", "FLAGS", "ADDED", "CHANGED", "REMOVED", "DIGEST", "")
 
 
 # -- status ---------------------------------------------------------------------------------------
@@ -37,24 +39,28 @@ def status(operator: Operator, *, names: tuple[str, ...], check: bool) -> int:
 
     Shows each source's age, published version, failures, refusals and pins.
     """
-    found = [_status(operator, name) for name in operator.names(names)]
-    urls = {"queue": operator.deployment.queue_url, "dlq": operator.deployment.dlq_url}
-    queues = {name: depth(operator, url) for name, url in urls.items() if url}
-    data = {"deployment": operator.deployment.name, "sources": found, **queues}
-    operator.screen.result(data, _status_lines(found, queues, operator.now_ms()))
-    bad = any(each["problems"] for each in found) or any(queues.get("dlq", {}).values())
+    found = [status_of(operator, name) for name in operator.names(names)]
+    depths = queues(operator)
+    data = {"deployment": operator.deployment.name, "sources": found, **depths}
+    operator.screen.result(data, _status_lines(found, depths, operator.now_ms()))
+    bad = any(each["problems"] for each in found) or any(depths.get("dlq", {}).values())
     return Exit.FINDINGS if check and bad else Exit.OK
 
 
-def _status(operator: Operator, name: str) -> dict[str, Any]:
+def status_of(operator: Operator, name: str) -> dict[str, Any]:
+    """Return the state of a source; if it cannot be read, why, and the remedy.
+
+    A missing permission is raised, since it concerns all sources.
+    """
     try:
         source, store, state = operator.look_up(name)
         snapshot_record = store.read(keys.snapshot_key(name)) or {}
     except Exception as error:  # the other sources are still shown
-        known = to_error(error)
+        known = to_error(error, name)
         if known.code is Exit.DENIED:
             raise
-        return {"source": name, "problems": [known.message], "state": "unreadable"}
+        remedy = {"remedy": known.remedy} if known.remedy else {}
+        return {"source": name, "problems": [known.message], "state": "unreadable", **remedy}
     now = operator.now_ms()
     counts = json.loads(str(snapshot_record.get("counts", "{}"))) if state.published else {}
     found = list(problems(name, state, now))
@@ -134,6 +140,12 @@ def problems(name: str, state: SourceState, now: int) -> Iterator[tuple[str, str
         yield "ok", f"{text} behind: `storesync sync {name}` reports why"
 
 
+def queues(operator: Operator) -> dict[str, dict[str, int]]:
+    """Return the numbers of messages in the queues that are known, by name."""
+    urls = {"queue": operator.deployment.queue_url, "dlq": operator.deployment.dlq_url}
+    return {name: depth(operator, url) for name, url in urls.items() if url}
+
+
 def depth(operator: Operator, url: str) -> dict[str, int]:
     """Return the numbers of messages in a queue."""
     names = {
@@ -146,24 +158,18 @@ def depth(operator: Operator, url: str) -> dict[str, int]:
     return {shown: int(response["Attributes"][name]) for shown, name in names.items()}
 
 
-def _status_lines(found: list[dict[str, Any]], queues: dict[str, Any], now: int) -> Iterator[str]:
-    headers = ("SOURCE", "PROVIDER", "STORE", "CHECKED", "FLAGS", "SEGMENTS", "VERSION", "STATE")
+def _status_lines(found: list[dict[str, Any]], depths: dict[str, Any], now: int) -> Iterator[str]:
     if not found:
         yield "no sources yet: add one with `storesync source add NAME`"
     else:
-        yield from table(headers, [_status_row(each) for each in found])
+        yield from table(STATUS, [status_row(each) for each in found])
     for each in found:
-        if each.get("deployment"):
-            yield f"{each['source']}: {_deployment_line(each['deployment'], now)}"
-        for problem in each["problems"]:
-            yield f"{each['source']}: {problem}"
-    for name, numbers in queues.items():
-        counts = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in numbers.items())
-        failed = ": sync requests that failed every time; see SyncFunction's log"
-        yield f"{name}: {counts}" + (failed if name == "dlq" and numbers["due"] else "")
+        yield from (f"{each['source']}: {note}" for note in status_notes(each, now))
+    yield from queue_lines(depths)
 
 
-def _status_row(each: dict[str, Any]) -> tuple[object, ...]:
+def status_row(each: dict[str, Any]) -> tuple[object, ...]:
+    """Return the cells of a source, below the headers ``STATUS``."""
     age, counts = each.get("age_s"), each.get("counts", {})
     return (
         each["source"],
@@ -177,10 +183,28 @@ def _status_row(each: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
+def status_notes(each: Mapping[str, Any], now: int) -> Iterator[str]:
+    """Yield what the cells do not show: a gradual deployment, and problems with their remedy."""
+    if each.get("deployment"):
+        yield _deployment_line(each["deployment"], now)
+    yield from each["problems"]
+    if each.get("remedy"):
+        yield f"fix: {each['remedy']}"
+
+
+def queue_lines(depths: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """Yield a line per queue."""
+    for name, numbers in depths.items():
+        counts = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in numbers.items())
+        failed = ": sync requests that failed every time; see SyncFunction's log"
+        yield f"{name}: {counts}" + (failed if name == "dlq" and numbers["due"] else "")
+
+
 # -- get ------------------------------------------------------------------------------------------
 
 
-def _context(text: str) -> dict[str, Any]:
+def context_argument(text: str) -> dict[str, Any]:
+    """Return the context that an operator typed; BadParameter if it is no JSON object."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -194,7 +218,9 @@ def _context(text: str) -> dict[str, Any]:
 @source_argument
 @click.argument("flag", metavar="FLAG")
 @click.option("--section", default=FLAGS, show_default=True, help="Kind: flags, segments, …")
-@click.option("--context", type=_context, metavar="JSON", help="Also evaluate it for this context.")
+@click.option(
+    "--context", type=context_argument, metavar="JSON", help="Also evaluate it for this context."
+)
 def get(
     operator: Operator, *, name: str, flag: str, section: str, context: dict[str, Any] | None
 ) -> None:
@@ -204,40 +230,54 @@ def get(
     """
     if context is not None and section != FLAGS:
         raise CommandError(Exit.USAGE, f"--context evaluates flags, not --section {section}")
+    data = flag_of(operator, name, flag, section, context)
+    lines = [json.dumps(data["item"], indent=2, ensure_ascii=False), origin_line(data["origin"])]
+    if "detail" in data:
+        lines += _detail_lines(data["detail"])
+    operator.screen.result(data, lines)
+
+
+def flag_of(
+    operator: Operator, name: str, flag: str, section: str, context: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return a flag as readers receive it, where it is from, and if *context* is given, its value.
+
+    A new reader is used, so nothing is older than this call.
+    """
     source = operator.source(name)
     flags = operator.reader(source)
     item = flags.snapshot().item(section, flag)
     info = flags.info()
-    published_at = int(info.published_at * 1000)
     origin = {
         "source": info.source,
         "provider": info.provider,
         "store": source.store,
         "token": info.token,
         "digest": info.digest,
-        "published_at": published_at,
+        "published_at": int(info.published_at * 1000),
         "checked_at": int(info.checked_at * 1000),
         "age_s": info.age_s,
     }
     data = {"key": flag, "item": item, "origin": origin}
-    version = f"version {info.token} of {timestamp(published_at)}"
-    checked = f"checked {duration(info.age_s)} ago"
-    lines = [
-        json.dumps(item, indent=2, ensure_ascii=False),
-        f"from {name} ({info.provider} in {source.store}), {version}, {checked}",
-    ]
     if context is not None:
-        detail = flags.detail(flag, context)
-        data["detail"] = detail._asdict()
-        value, enabled = (
-            json.dumps(each, ensure_ascii=False) for each in (detail.value, detail.enabled)
-        )
-        reasons = (detail.reason, detail.rule, detail.error, detail.deployment)
-        lines += [
-            f"value: {value}, enabled: {enabled}, variant: {detail.variant}",
-            f"reason: {', '.join(reason for reason in reasons if reason)}",
-        ]
-    operator.screen.result(data, lines)
+        data["detail"] = flags.detail(flag, context)._asdict()
+    return data
+
+
+def origin_line(origin: Mapping[str, Any]) -> str:
+    """Describe where a flag is from, and how fresh it is."""
+    place = f"from {origin['source']} ({origin['provider']} in {origin['store']})"
+    version = f"version {origin['token']} of {timestamp(origin['published_at'])}"
+    return f"{place}, {version}, checked {duration(origin['age_s'])} ago"
+
+
+def _detail_lines(detail: Mapping[str, Any]) -> list[str]:
+    value, enabled = (json.dumps(detail[each], ensure_ascii=False) for each in ("value", "enabled"))
+    reasons = (detail[each] for each in ("reason", "rule", "error", "deployment"))
+    return [
+        f"value: {value}, enabled: {enabled}, variant: {detail['variant']}",
+        f"reason: {', '.join(reason for reason in reasons if reason)}",
+    ]
 
 
 # -- history --------------------------------------------------------------------------------------
@@ -250,13 +290,18 @@ def history(operator: Operator, *, name: str) -> None:
 
     Each of them can be the target of a rollback.
     """
+    data = history_of(operator, name)
+    rows = history_rows(data)
+    lines = table(HISTORY, rows) if rows else ["nothing is published yet"]
+    operator.screen.result(data, [*lines, *history_notes(data, operator.now_ms())])
+
+
+def history_of(operator: Operator, name: str) -> dict[str, Any]:
+    """Return the versions in the history of a source, newest first."""
     _, store, state = operator.look_up(name)
     found = [_version(store, name, version.token, state) for version in reversed(state.versions())]
-    now = operator.now_ms()
-    pinned = state.pinned if state.pinned > now else None
-    data = {"source": name, "versions": found, "pinned_until": pinned}
-    lines = list(_history_lines(found)) + ([pin_text(pinned, now)] if pinned else [])
-    operator.screen.result(data, lines)
+    pinned = state.pinned if state.pinned > operator.now_ms() else None
+    return {"source": name, "versions": found, "pinned_until": pinned}
 
 
 def _version(store: Store, name: str, token: int, state: SourceState) -> dict[str, Any]:
@@ -273,12 +318,9 @@ def _version(store: Store, name: str, token: int, state: SourceState) -> dict[st
     }
 
 
-def _history_lines(found: list[dict[str, Any]]) -> Iterator[str]:
-    if not found:
-        yield "nothing is published yet"
-        return
-    headers = ("VERSION", "PUBLISHED", "FLAGS", "ADDED", "CHANGED", "REMOVED", "DIGEST", "")
-    lines = [
+def history_rows(data: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    """Return the cells of each version, below the headers ``HISTORY``."""
+    return [
         (
             each["token"],
             timestamp(int(each["published_at"])) if each["published_at"] else "?",
@@ -287,9 +329,13 @@ def _history_lines(found: list[dict[str, Any]]) -> Iterator[str]:
             short(each["digest"]),
             ", ".join(word for word in ("current", "allowed") if each[word]),
         )
-        for each in found
+        for each in data["versions"]
     ]
-    yield from table(headers, lines)
+
+
+def history_notes(data: Mapping[str, Any], now: int) -> list[str]:
+    """Return what the cells do not show: a pin."""
+    return [pin_text(data["pinned_until"], now)] if data["pinned_until"] else []
 
 
 # -- diff -----------------------------------------------------------------------------------------
@@ -309,6 +355,19 @@ def diff(
 
     Lists what was added, removed and changed, with both versions of a changed item. With --from
     alone, compares that version with the published one.
+    """
+    data, changes = compared(operator, name, old, new)
+    lines = [*change_lines(changes, data["changed"]), summary(changes)]
+    operator.screen.result(data, lines)
+    return Exit.FINDINGS if exit_code and changes else Exit.OK
+
+
+def compared(
+    operator: Operator, name: str, old: int | None, new: int | None
+) -> tuple[dict[str, Any], Changes]:
+    """Compare two versions of a source; without any, the published one with the provider's flags.
+
+    A version that is None is the published one.
     """
     source, store, state = operator.look_up(name)
     if not state.published:
@@ -330,9 +389,7 @@ def diff(
         **changes.lists(),
         "changed": both,
     }
-    lines = [*change_lines(changes, both), summary(changes)]
-    operator.screen.result(data, lines)
-    return Exit.FINDINGS if exit_code and changes else Exit.OK
+    return data, changes
 
 
 def change_lines(

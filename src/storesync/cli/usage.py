@@ -12,12 +12,13 @@ from storesync.cli.screen import duration, table, timestamp
 from storesync.usage_records import DAY_S, UsageRecords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
     from flagstore.snapshot import Snapshot
     from storesync.cli.app import Operator
     from storesync.model import Json
 
+USAGE = ("FLAG", "LAST USED", "VARIANTS")
 VALUE_CHARS = 20
 """Of a variation's value, in the table."""
 
@@ -36,6 +37,18 @@ def usage(operator: Operator, *, name: str, days: int) -> None:
 
     It is based on what functions print, if usage is collected (docs/usage.md).
     """
+    data, snapshot = usage_of(operator, name, days)
+    now_s = operator.now_ms() // 1000
+    lines = [usage_note(data, now_s)]
+    if data["since"] is not None:
+        unused = ", ".join(data["unused"]) or "none"
+        used = table(USAGE, usage_rows(data, snapshot, now_s))
+        lines = [*used, f"not used for {days} days: {unused}", *filter(None, lines)]
+    operator.screen.result(data, lines)
+
+
+def usage_of(operator: Operator, name: str, days: int) -> tuple[dict[str, Any], Snapshot]:
+    """Return when each flag was last used, which were not for *days*, and the flags themselves."""
     snapshot = operator.reader(operator.source(name)).snapshot()
     aws, deployment = operator.aws("dynamodb"), operator.deployment
     uses = dict(UsageRecords(aws, deployment.table, operator.clock).uses(name))
@@ -56,25 +69,31 @@ def usage(operator: Operator, *, name: str, days: int) -> None:
         each["key"] for each in flags if (each["last_used"] or 0) < 1000 * (now_s - days * DAY_S)
     ]
     data = {"source": name, "days": days, "since": since, "flags": flags, "unused": unused}
-    operator.screen.result(data, _lines(data, snapshot, now_s))
+    return data, snapshot
 
 
-def _lines(data: dict[str, Any], snapshot: Snapshot, now_s: int) -> Iterator[str]:
+def usage_rows(data: Mapping[str, Any], snapshot: Snapshot, now_s: int) -> list[tuple[object, ...]]:
+    """Return the cells of each flag, below the headers ``USAGE``."""
+    return [
+        (
+            each["key"],
+            _ago(each["last_used"], now_s),
+            ", ".join(
+                f"{_variant(name, snapshot[each['key']])} {_ago(at, now_s)}"
+                for name, at in each["variants"].items()
+            ),
+        )
+        for each in data["flags"]
+    ]
+
+
+def usage_note(data: Mapping[str, Any], now_s: int) -> str:
+    """Return whether the data suffices to call a flag unused; empty if it does."""
     if data["since"] is None:
-        yield f"no usage of {data['source']} has been collected; see docs/usage.md"
-        return
-    rows = []
-    for each in data["flags"]:
-        variants = [
-            f"{_variant(name, snapshot[each['key']])} {_ago(at, now_s)}"
-            for name, at in each["variants"].items()
-        ]
-        rows.append((each["key"], _ago(each["last_used"], now_s), ", ".join(variants)))
-    yield from table(("FLAG", "LAST USED", "VARIANTS"), rows)
-    days, unused = data["days"], ", ".join(data["unused"]) or "none"
-    yield f"not used for {days} days: {unused}"
-    if data["since"] > 1000 * (now_s - days * DAY_S):
-        yield f"usage is collected only since {timestamp(data['since'])}"
+        return f"no usage of {data['source']} has been collected; see docs/usage.md"
+    if data["since"] > 1000 * (now_s - data["days"] * DAY_S):
+        return f"usage is collected only since {timestamp(data['since'])}"
+    return ""
 
 
 def _ago(at_ms: int | None, now_s: int) -> str:
