@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
 from simulators import launchdarkly as launchdarkly_simulator
 from simulators import unleash as unleash_simulator
-from tests.cli.rig import Rig
+from tests.cli.rig import deployed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,27 +18,14 @@ if TYPE_CHECKING:
     from simulators.aws import Table
     from simulators.launchdarkly import LaunchDarklySimulator
     from simulators.unleash import UnleashSimulator
+    from tests.cli.rig import Rig
 
 
 @pytest.fixture
 def rig(aws: StandIn, dynamodb_table: Table, tmp_path: Path) -> Iterator[Rig]:
     """Give a deployment without sources."""
-    name, sqs = uuid.uuid4().hex, aws.client("sqs")
-    queue, dlq = (
-        sqs.create_queue(QueueName=f"{kind}-{name}")["QueueUrl"] for kind in ("requests", "dlq")
-    )
-    environ = {
-        **aws.environment,
-        "FLAGSTORE_TABLE": dynamodb_table.name,
-        "FLAGSTORE_PARAMETER_PREFIX": f"/flagstore/{name}",
-        "FLAGSTORE_QUEUE_URL": queue,
-        "FLAGSTORE_DLQ_URL": dlq,
-        "FLAGSTORE_WEBHOOK_BASE_URL": "https://webhooks.example/webhooks",
-        "FLAGSTORE_SERVE_BASE_URL": "https://serve.example/api",
-    }
-    yield Rig(aws, tmp_path, environ)
-    for url in (queue, dlq):
-        sqs.delete_queue(QueueUrl=url)
+    with deployed(aws, dynamodb_table.name, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

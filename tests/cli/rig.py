@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +17,7 @@ from storesync.cli.__main__ import storesync
 from storesync.stores.dynamodb import from_item, to_item
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import pytest
 
@@ -114,6 +116,27 @@ class Rig:
     def state(self) -> SourceState:
         """Return the source state of ``prod``."""
         return SourceState.from_record(self.record(state_key("prod")) or {})
+
+
+@contextmanager
+def deployed(aws: StandIn, table: str, folder: Path) -> Iterator[Rig]:
+    """Give a deployment without sources."""
+    name, sqs = uuid.uuid4().hex, aws.client("sqs")
+    queue, dlq = (
+        sqs.create_queue(QueueName=f"{kind}-{name}")["QueueUrl"] for kind in ("requests", "dlq")
+    )
+    environ = {
+        **aws.environment,
+        "FLAGSTORE_TABLE": table,
+        "FLAGSTORE_PARAMETER_PREFIX": f"/flagstore/{name}",
+        "FLAGSTORE_QUEUE_URL": queue,
+        "FLAGSTORE_DLQ_URL": dlq,
+        "FLAGSTORE_WEBHOOK_BASE_URL": "https://webhooks.example/webhooks",
+        "FLAGSTORE_SERVE_BASE_URL": "https://serve.example/api",
+    }
+    yield Rig(aws, folder, environ)
+    for url in (queue, dlq):
+        sqs.delete_queue(QueueUrl=url)
 
 
 class Admin:

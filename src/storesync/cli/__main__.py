@@ -6,6 +6,7 @@ from storesync.cli import (  # noqa: F401 - they add their commands
     inspect,
     publish,
     sources,
+    ui,
     usage,
 )
 from storesync.cli.app import storesync

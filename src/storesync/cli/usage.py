@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from storesync.model import Json
 
 USAGE = ("FLAG", "LAST USED", "VARIANTS")
+DAYS = click.IntRange(1, 365)
 VALUE_CHARS = 20
 """Of a variation's value, in the table."""
 
@@ -27,7 +28,7 @@ VALUE_CHARS = 20
 @source_argument
 @click.option(
     "--days",
-    type=click.IntRange(1, 365),
+    type=DAYS,
     default=30,
     show_default=True,
     help="Also list the flags that were not used for this many days.",
