@@ -28,10 +28,10 @@ OPTIONS = (
 TIMEOUT_S = 90
 
 
-def needs_browser() -> str:
+def needs_browser(package: str = "@unleash/proxy-client-react") -> str:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None or not (MODULES / "@unleash" / "proxy-client-react").exists():
-        pytest.skip("Chromium or the SDKs for browsers are missing: run `make setup-e2e`")
+    if found is None or not (MODULES / package).exists():
+        pytest.skip(f"Chromium or {package} is missing: run `make setup-e2e`")
     return found
 
 
