@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
@@ -462,6 +463,15 @@ def test_slow_source_delays_no_other(ui: Ui, monkeypatch: pytest.MonkeyPatch) ->
     assert waiting.is_alive()
     release.set()
     waiting.join(10)
+
+
+@pytest.mark.usefixtures("prod")
+def test_requests_at_once(ui: Ui) -> None:
+    """As the page sends them when it opens: the first ones share what none has made before."""
+    paths = [path for path in ("sources", "queues", "status", "flags", "history") for _ in range(8)]
+    with ThreadPoolExecutor(len(paths)) as pool:
+        statuses = list(pool.map(lambda path: ui.get(path, source="prod").status, paths))
+    assert statuses == [200] * len(paths)
 
 
 # -- secrets --------------------------------------------------------------------------------------
