@@ -19,7 +19,6 @@ For openfeature-sdk 0.10.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +30,7 @@ from openfeature.exception import ErrorCode, ProviderFatalError, ProviderNotRead
 from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata, ProviderStatus
 
+from flagstore import terms
 from flagstore.errors import ConfigurationError, FlagstoreError, NotLoadedError
 from flagstore.evaluation import base
 
@@ -47,32 +47,6 @@ STATUSES = {"": ProviderStatus.READY, base.STALE: ProviderStatus.STALE}
 """A client's health → the provider's status. Anything else is ERROR."""
 SILENT = {ProviderStatus.NOT_READY, ProviderStatus.FATAL}
 """Statuses without events."""
-REASONS = {
-    base.OFF: Reason.DISABLED,
-    base.FALLTHROUGH: Reason.DEFAULT,
-    base.NO_MATCH: Reason.DEFAULT,
-    base.PREREQUISITE_FAILED: Reason.DEFAULT,
-    base.TARGET_MATCH: Reason.TARGETING_MATCH,
-    base.RULE_MATCH: Reason.TARGETING_MATCH,
-    base.NOT_IN_ROLLOUT: Reason.SPLIT,
-    base.OVERRIDE: Reason.STATIC,
-    base.ERROR: Reason.ERROR,
-}
-"""flagstore's reason → OpenFeature's; others pass through unchanged. See also :func:`_reason`."""
-ERRORS = {
-    base.FLAG_NOT_FOUND: (ErrorCode.FLAG_NOT_FOUND, "there is no such flag"),
-    base.MALFORMED_FLAG: (ErrorCode.PARSE_ERROR, "the flag is malformed"),
-    base.WRONG_TYPE: (ErrorCode.TYPE_MISMATCH, "the flag's value is of another type"),
-    base.NO_VALUE: (ErrorCode.TYPE_MISMATCH, "the flag is on but has no value"),
-    base.KEY_MISSING: (ErrorCode.TARGETING_KEY_MISSING, "the context has no targeting key"),
-    base.CONTEXT_INVALID: (ErrorCode.INVALID_CONTEXT, "the context is invalid for these flags"),
-    base.NOT_LOADED: (ErrorCode.PROVIDER_NOT_READY, "no flags have been loaded yet"),
-    base.TOO_OLD: (ErrorCode.GENERAL, "the flags are older than max_age_s"),
-    base.UNSUPPORTED: (ErrorCode.GENERAL, "the flag uses a feature that cannot be evaluated here"),
-    base.SEGMENT_UNAVAILABLE: (ErrorCode.GENERAL, "a large segment cannot be read now"),
-    base.EXCEPTION: (ErrorCode.GENERAL, "unexpected error in flagstore, see its log"),
-}
-"""flagstore's error → OpenFeature's code and a message. Any other error is GENERAL."""
 
 
 def _resolvers(kind: type) -> tuple[Any, Any]:
@@ -261,27 +235,16 @@ def _reason(detail: Detail) -> str:
     """Return the reason in OpenFeature's terms; overrides are never stale."""
     if detail.stale and detail.reason != base.OVERRIDE:
         return Reason.STALE
-    return Reason.SPLIT if detail.in_experiment else REASONS.get(detail.reason, detail.reason)
+    return terms.reason(detail)
 
 
 def _error(word: str) -> tuple[ErrorCode, str]:
-    return ERRORS.get(word, (ErrorCode.GENERAL, word))
+    code, message = terms.error(word)
+    return ErrorCode(code), message
 
 
 def _metadata(detail: Detail) -> FlagMetadata:
-    config = detail.config
-    found = {
-        "reason": detail.reason,
-        "rule": detail.rule or None,
-        "rule_index": detail.rule_index,
-        "version": detail.version,
-        "config": config if config is None or isinstance(config, str) else json.dumps(config),
-        "in_experiment": detail.in_experiment,
-        "age_s": detail.age_s,
-        "stale": detail.stale,
-        "deployment": detail.deployment or None,
-    }
-    return {name: value for name, value in found.items() if value is not None}
+    return {**terms.metadata(detail), "age_s": detail.age_s, "stale": detail.stale}
 
 
 def _probe(default: Json, kind: type) -> Json:
@@ -303,21 +266,14 @@ def _probe(default: Json, kind: type) -> Json:
 
 
 def context_of(given: EvaluationContext | None) -> dict[str, Any]:
-    """Return the attributes, with the targeting key as ``key``.
+    """Return the attributes, with the targeting key as :func:`flagstore.terms.keyed` puts it.
 
-    In LaunchDarkly's multi-kind context (``kind`` is ``multi``), each attribute is a kind and has
-    its own targeting key. Times become ISO 8601 strings, in UTC if they have no time zone.
+    Times become ISO 8601 strings, in UTC if they have no time zone.
     """
     if given is None:
         return {}
     context = {name: _json(value) for name, value in given.attributes.items()}
-    if context.get("kind") == "multi":
-        for part in context.values():
-            if isinstance(part, dict) and part.get("targetingKey") is not None:
-                part["key"] = part.pop("targetingKey")
-    elif given.targeting_key is not None:
-        context["key"] = given.targeting_key
-    return context
+    return terms.keyed(context, given.targeting_key)
 
 
 def _json(value: Any) -> Any:
