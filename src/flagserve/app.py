@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flagserve import unleash
+from flagserve import ofrep, unleash, views
 from flagserve.access import BROWSER, SERVER
 from flagserve.gateway import (
     Request,
@@ -18,6 +20,7 @@ from flagserve.gateway import (
     Response,
     cacheable,
     gzipped,
+    has,
     read_request,
     refusal,
     to_event,
@@ -35,7 +38,9 @@ RETRY_S = "5"
 MAX_DOCUMENTS = 8
 """Responses to SDKs of servers in memory: one per source and query, each some 0.5 KB a flag."""
 MAX_VIEWS = 100
-"""Lists in memory of the flags that a browser's key may see."""
+"""Lists in memory of the flags that a key may see."""
+TITLES = {unleash.PROVIDER: "Unleash"}
+"""Providers with an API of their own here."""
 HEADER_NAMES = r"[A-Za-z0-9_, -]{1,1000}"
 
 
@@ -49,6 +54,7 @@ class App:
         log: Callable[[str], object],
         print_usage: Callable[[dict[str, Any], Snapshot, Callable[[str], bool]], object]
         | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Combine the parts.
 
@@ -58,11 +64,13 @@ class App:
             log: called with each problem that an operator should see.
             print_usage: called with an SDK's report, the flag set, and whether the client may know
                 of a flag; None: reports are not kept.
+            clock: returns seconds since the epoch.
         """
         self._keys = keys
         self._client = client
         self._log = log
         self._print_usage = print_usage
+        self._clock = clock
         self._documents = Memory(MAX_DOCUMENTS)
         self._views = Memory(MAX_VIEWS)
 
@@ -74,35 +82,37 @@ class App:
         try:
             made = [(key, self._client(key)) for key in self._keys.all()]
             for key, client in made:
-                if client.current() is not None:
-                    self._warm_up(key)
+                snapshot = client.current()
+                if snapshot is not None:
+                    self._warm_up(key, snapshot.snapshot_record.provider)
         except (ConfigurationError, NotLoadedError) as error:
             self._log(f"INIT is incomplete: {error}")
 
     def respond(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Respond to one request of API Gateway's HTTP API (payload 2.0)."""
         request = read_request(event)
+        route = ROUTES.get(request.route)
+        refuse = route.refuse if route else refusal
         headers: dict[str, str] = {}
         try:
             headers |= self._cors(request)
-            response = self._routed(request)
+            response = self._routed(request, route)
         except RequestError as error:
-            response = refusal(error.status, str(error))
+            response = refuse(request, error)
         except (ConfigurationError, NotLoadedError) as error:
             self._log(f"cannot serve: {error}")
-            response = refusal(503, "flags cannot be read now")
+            response = refuse(request, RequestError(503, "flags cannot be read now"))
             headers["retry-after"] = RETRY_S
         return to_event(response, request, headers)
 
-    def _routed(self, request: Request) -> Response:
+    def _routed(self, request: Request, route: Route | None) -> Response:
         if request.route in PREFLIGHTS:
             return Response(204)
-        if request.route not in ROUTES:
+        if route is None:
             raise RequestError(404, "not found")
-        kind, respond = ROUTES[request.route]
-        return respond(self, self._authorized(request, kind), request)
+        return route.respond(self, self._authorized(request, route), request)
 
-    # -- routes -----------------------------------------------------------------------------------
+    # -- Unleash ----------------------------------------------------------------------------------
 
     def features(self, key: ClientKey, request: Request) -> Response:
         """Return all flags of a source, rules included."""
@@ -111,7 +121,7 @@ class App:
             query = unleash.read_query(request.query(), spec)
         except ValueError as error:
             raise RequestError(400, str(error)) from error
-        snapshot = self._client_of(key).snapshot()
+        snapshot = self._client_of(key, unleash.PROVIDER).snapshot()
 
         def make() -> Response:
             document = cacheable(unleash.features(snapshot, query))
@@ -130,10 +140,10 @@ class App:
             context = unleash.context(given, request.ip(), os.urandom(18).hex())
         except (ValueError, RecursionError) as error:
             raise RequestError(400, "the context is malformed") from error
-        client = self._client_of(key)
+        client = self._client_of(key, unleash.PROVIDER)
         flags, snapshot = client.for_context(context), client.snapshot()
-        views = self._views.get(key, snapshot, lambda: unleash.view(snapshot, key.sees))
-        return cacheable(unleash.toggles(flags, views))
+        shown = self._views.get(key, snapshot, lambda: unleash.view(snapshot, key.sees))
+        return cacheable(unleash.toggles(flags, shown))
 
     def registration(self, key: ClientKey, request: Request) -> Response:
         """Accept an SDK's registration, and discard it."""
@@ -149,28 +159,56 @@ class App:
                 self._print_usage(report, snapshot, key.sees if key.kind == BROWSER else _anything)
         return _accepted(key)
 
+    # -- OFREP ------------------------------------------------------------------------------------
+
+    def flag(self, key: ClientKey, request: Request) -> Response:
+        """Evaluate one flag for a context."""
+        context = ofrep.read_context(request.body())
+        client = self._client(key)
+        snapshot = client.snapshot()
+        view = self._view("ofrep", key, snapshot)
+        name = ofrep.name_of(request.parameter("key"), view.known)
+        detail = client.for_context(context).detail(name)
+        kind = ofrep.kind_of(name, view, snapshot)
+        return ofrep.one(detail, kind, rules=key.kind == SERVER)
+
+    def flags(self, key: ClientKey, request: Request) -> Response:
+        """Evaluate all flags that the key may see for a context."""
+        body = request.body()
+        client, now = self._client(key), self._clock()
+        snapshot = client.snapshot()
+        view = self._view("ofrep", key, snapshot)
+        etag = views.etag(view, snapshot, body, now)
+        if etag and has(request, etag):
+            return Response(304, etag=etag)
+        flags = client.for_context(ofrep.read_context(body))
+        return ofrep.many(flags, view, snapshot, etag, rules=key.kind == SERVER)
+
     # -- parts ------------------------------------------------------------------------------------
 
-    def _warm_up(self, key: ClientKey) -> None:
-        route, headers = WARM_UP[key.kind]
-        try:
-            ROUTES[route][1](self, key, Request(route, headers, {}))
-        except RequestError:
-            return  # of another provider, and logged
+    def _warm_up(self, key: ClientKey, provider: str) -> None:
+        route, headers, event = WARM_UP.get((provider, key.kind), WARM_UP_ANY)
+        with suppress(RequestError):
+            ROUTES[route].respond(self, key, Request(route, headers, event))
 
-    def _authorized(self, request: Request, kind: str) -> ClientKey:
-        secret = request.headers.get("authorization", "").strip()
-        if secret[:7].lower() == "bearer ":
-            secret = secret[7:].strip()
+    def _authorized(self, request: Request, route: Route) -> ClientKey:
+        secret = route.secret(request)
         key = self._keys.find(secret) if secret else None
         if key is None:
-            raise RequestError(401, "the Authorization header holds no valid client key")
-        if key.kind != kind:
+            raise RequestError(401, route.unauthorized)
+        if key.kind not in route.kinds:
             raise RequestError(403, "this path takes another kind of client key")
         origin = request.headers.get("origin")
-        if origin and kind == BROWSER and not key.allows(origin):
+        if origin and key.kind == BROWSER and not key.allows(origin):
             raise RequestError(403, "this client key is not for pages of this origin")
         return key
+
+    def _view(self, api: str, key: ClientKey, snapshot: Snapshot) -> views.View:
+        """Return the flags that a key may see through an API."""
+        sees = key.sees if key.kind == BROWSER else None
+        name = api, key
+        found: views.View = self._views.get(name, snapshot, lambda: views.view(snapshot, sees))
+        return found
 
     def _cors(self, request: Request) -> dict[str, str]:
         """Return the headers that permit pages of another origin to read the response.
@@ -196,17 +234,17 @@ class App:
             "access-control-max-age": "86400",
         }
 
-    def _client_of(self, key: ClientKey) -> Client:
-        """Return the client of a key's source, whose flags are loaded and Unleash's.
+    def _client_of(self, key: ClientKey, provider: str) -> Client:
+        """Return the client of a key's source, whose flags are loaded and of this provider.
 
         Raises:
             NotLoadedError: if nothing has been loaded yet.
         """
-        client = self._client(key)
-        provider = client.snapshot().snapshot_record.provider
-        if provider != unleash.PROVIDER:
-            self._log(f"client {key.name!r}: {key.source!r} has flags of {provider!r}, not Unleash")
-            raise RequestError(404, "the flags of this client's source are not Unleash's")
+        client, title = self._client(key), TITLES[provider]
+        found = client.snapshot().snapshot_record.provider
+        if found != provider:
+            self._log(f"client {key.name!r}: {key.source!r} has flags of {found!r}, not {title}")
+            raise RequestError(404, f"the flags of this client's source are not {title}'s")
         return client
 
 
@@ -244,21 +282,64 @@ def _accepted(key: ClientKey) -> Response:
     return Response(202 if key.kind == SERVER else 200)  # as the server does
 
 
-ROUTES: dict[str, tuple[str, Callable[[App, ClientKey, Request], Response]]] = {
-    "GET /api/client/features": (SERVER, App.features),
-    "POST /api/client/register": (SERVER, App.registration),
-    "POST /api/client/metrics": (SERVER, App.metrics),
-    "GET /api/frontend": (BROWSER, App.toggles),
-    "POST /api/frontend": (BROWSER, App.toggles),
-    "POST /api/frontend/client/register": (BROWSER, App.registration),
-    "POST /api/frontend/client/metrics": (BROWSER, App.metrics),
+def _authorization(request: Request) -> str:
+    secret = request.headers.get("authorization", "").strip()
+    return secret[7:].strip() if secret[:7].lower() == "bearer " else secret
+
+
+def _api_key(request: Request) -> str:
+    return _authorization(request) or request.headers.get("x-api-key", "").strip()
+
+
+# -- routes ---------------------------------------------------------------------------------------
+
+
+class Route(NamedTuple):
+    """Who may use a route, and what responds."""
+
+    kinds: tuple[str, ...]
+    """Kinds of keys that it takes."""
+    respond: Callable[[App, ClientKey, Request], Response]
+    secret: Callable[[Request], str] = _authorization
+    """Returns the secret that a request carries."""
+    unauthorized: str = "the Authorization header holds no valid client key"
+    refuse: Callable[[Request, RequestError], Response] = refusal
+
+
+def _ofrep(respond: Callable[[App, ClientKey, Request], Response]) -> Route:
+    unauthorized = "neither Authorization nor X-API-Key holds a valid client key"
+    return Route((SERVER, BROWSER), respond, _api_key, unauthorized, ofrep.refusal)
+
+
+ROUTES = {
+    "GET /api/client/features": Route((SERVER,), App.features),
+    "POST /api/client/register": Route((SERVER,), App.registration),
+    "POST /api/client/metrics": Route((SERVER,), App.metrics),
+    "GET /api/frontend": Route((BROWSER,), App.toggles),
+    "POST /api/frontend": Route((BROWSER,), App.toggles),
+    "POST /api/frontend/client/register": Route((BROWSER,), App.registration),
+    "POST /api/frontend/client/metrics": Route((BROWSER,), App.metrics),
+    # Flags' names may contain slashes, which some providers do not escape.
+    "POST /ofrep/v1/evaluate/flags/{key+}": _ofrep(App.flag),
+    "POST /ofrep/v1/evaluate/flags": _ofrep(App.flags),
 }
-"""Route → kind of keys that it takes, and the method that responds."""
-WARM_UP = {
-    SERVER: ("GET /api/client/features", {"unleash-client-spec": "5.2.0"}),
-    BROWSER: ("GET /api/frontend", {}),
+"""Route → who may use it, and what responds."""
+WARM_UP: dict[tuple[str, str], tuple[str, dict[str, str], dict[str, Any]]] = {
+    (unleash.PROVIDER, SERVER): (
+        "GET /api/client/features",
+        {"unleash-client-spec": "5.2.0"},
+        {},
+    ),
+    (unleash.PROVIDER, BROWSER): ("GET /api/frontend", {}, {}),
 }
-"""Kind of a key → route and headers of the request that prepares its clients' responses."""
+"""Provider, kind of a key → route, headers and event of the request that prepares its clients'
+responses."""
+WARM_UP_ANY = (
+    "POST /ofrep/v1/evaluate/flags",
+    dict[str, str](),
+    {"body": '{"context":{"targetingKey":"-"}}'},
+)
+"""The same for all others."""
 PREFLIGHTS = frozenset(
-    f"OPTIONS {route.partition(' ')[2]}" for route, (kind, _) in ROUTES.items() if kind == BROWSER
+    f"OPTIONS {name.partition(' ')[2]}" for name, route in ROUTES.items() if BROWSER in route.kinds
 )

@@ -20,11 +20,12 @@ MIN_GZIP = 1_024
 
 
 class RequestError(Exception):
-    """A request that is not served: status and message."""
+    """A request that is not served: status, message, and the code of the protocol if it has any."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
 
 
 class Request(NamedTuple):
@@ -32,7 +33,7 @@ class Request(NamedTuple):
 
     route: str
     """As in the template, such as ``GET /api/frontend``: without the prefix that a stage or a
-    custom domain adds to the path."""
+    custom domain adds to the path, and with the names of parameters in it."""
     headers: Mapping[str, str]
     """By name in lower case."""
     event: Mapping[str, Any]
@@ -42,6 +43,11 @@ class Request(NamedTuple):
         raw = self.event.get("rawQueryString")
         pairs = [part.partition("=") for part in _text(raw).split("&") if part]
         return [(_unquoted(name), _unquoted(value)) for name, _, value in pairs]
+
+    def parameter(self, name: str) -> str:
+        """Return a part of the path; empty if it has none of that name."""
+        given = self.event.get("pathParameters")
+        return _text(given.get(name)) if isinstance(given, dict) else ""
 
     def body(self) -> bytes:
         """Return the body.
@@ -60,9 +66,16 @@ class Request(NamedTuple):
 
     def ip(self) -> str:
         """Return the address of the client."""
+        return self._http("sourceIp")
+
+    def method(self) -> str:
+        """Return the method, which a route for any does not name."""
+        return self._http("method")
+
+    def _http(self, name: str) -> str:
         found: Any = self.event
-        for name in ("requestContext", "http", "sourceIp"):
-            found = found.get(name) if isinstance(found, dict) else None
+        for each in ("requestContext", "http", name):
+            found = found.get(each) if isinstance(found, dict) else None
         return _text(found)
 
 
@@ -96,9 +109,9 @@ def gzipped(body: bytes) -> bytes:
     return zlib.compress(body, 6, 31)  # 31: gzip's format
 
 
-def refusal(status: int, message: str) -> Response:
+def refusal(_request: Request, error: RequestError) -> Response:
     """Return a response with a message, in the form of Unleash's server."""
-    return Response(status, json.dumps({"message": message}).encode())
+    return Response(error.status, json.dumps({"message": str(error)}).encode())
 
 
 def to_event(
@@ -112,7 +125,7 @@ def to_event(
     if response.etag:
         headers["etag"] = response.etag
         headers["vary"] = ", ".join(filter(None, [headers.get("vary"), "Accept-Encoding"]))
-        if _has(request.headers.get("if-none-match", ""), response.etag):
+        if has(request, response.etag):
             return {"statusCode": 304, "headers": headers}
     if response.body:
         headers["content-type"] = "application/json"
@@ -132,15 +145,21 @@ def _text(value: object) -> str:
 
 
 def _unquoted(text: str) -> str:
-    data = text.replace("+", " ").encode("utf-8", "replace")
+    return unquoted(text.replace("+", " "))
+
+
+def unquoted(text: str) -> str:
+    """Return a part of a path with its escapes replaced."""
+    data = text.encode("utf-8", "replace")
     if b"%" in data:
         data = re.sub(b"%([0-9A-Fa-f]{2})", lambda found: bytes([int(found[1], 16)]), data)
     return data.decode(errors="replace")
 
 
-def _has(given: str, etag: str) -> bool:
+def has(request: Request, etag: str) -> bool:
     """Return whether ``If-None-Match`` names an ETag; a proxy may have weakened it."""
-    return etag in {tag.strip().removeprefix("W/") for tag in given.split(",")}
+    given = request.headers.get("if-none-match", "").split(",")
+    return etag.removeprefix("W/") in {tag.strip().removeprefix("W/") for tag in given}
 
 
 def _takes_gzip(accepted: str) -> bool:

@@ -8,15 +8,21 @@ Source of the rules: Unleash's server 7.4 and 8.2 (``src/lib/features/client-fea
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flagstore.codec import dumps
 from flagstore.encode import unleash_text
+from flagstore.evaluation.base import UnsupportedError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from flagstore.flags import ContextFlags
     from flagstore.snapshot import Snapshot
+
+    type Moment = tuple[datetime, str]
+    """A time without its fraction, and the fraction's digits."""
 
 PROVIDER = "unleash"
 SPEC_WITH_SEGMENTS = (4, 2, 0)
@@ -27,6 +33,8 @@ CONTEXT_FIELDS = ("userId", "sessionId", "appName", "remoteAddress")
 that of the flags."""
 NO_VARIANT = '{"name":"disabled","enabled":false,"feature_enabled":true,"featureEnabled":true}'
 """Both spellings, as from the server."""
+_TIME = '"currentTime"'
+_BY_DATE = ("DATE_AFTER", "DATE_BEFORE")
 _PROPERTY = re.compile(r"properties\[(.+)\]")
 _SPEC = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})([-+].*)?")
 
@@ -198,6 +206,56 @@ def _variant(name: str | int | None, payload: dict[str, str] | None) -> str:
     if payload is not None:
         variant["payload"] = payload
     return dumps({**variant, "feature_enabled": True, "featureEnabled": True})
+
+
+def moments(snapshot: "Snapshot") -> "list[Moment] | None":
+    """Return the dates in rules, sorted: as time passes, results change at these alone.
+
+    None if they may change at any time.
+
+    Raises:
+        NotLoadedError: if a large segment cannot be read now.
+    """
+    found: list[Moment] = []
+    for text in (*snapshot.texts("flags").values(), *snapshot.texts("segments").values()):
+        if _TIME in text:
+            dates = [date for one in _rules_by_date(json.loads(text)) if (date := _date(one))]
+            if len(dates) != text.count(_TIME):
+                return None
+            found += dates
+    return sorted(found)
+
+
+def moment(now: float) -> "Moment":
+    """Return a time, in seconds since the epoch, to be compared with :func:`moments`."""
+    from datetime import UTC, datetime  # noqa: PLC0415 - few flags use the time
+
+    found = _parse_date(datetime.fromtimestamp(now, UTC).isoformat())
+    assert found is not None  # noqa: S101 - for the type checker
+    return found
+
+
+def _rules_by_date(value: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        if value.get("contextName") == "currentTime" and value.get("operator") in _BY_DATE:
+            yield value
+        value = [*value.values()]
+    for member in value if isinstance(value, list) else ():
+        yield from _rules_by_date(member)
+
+
+def _date(constraint: Mapping[str, Any]) -> "Moment | None":
+    value = constraint.get("value")
+    try:
+        return _parse_date(value.strip(" \t")) if isinstance(value, str) else None
+    except UnsupportedError:
+        return None
+
+
+def _parse_date(text: str) -> "Moment | None":
+    from flagstore.evaluation.unleash_operators import date  # noqa: PLC0415 - as above
+
+    return date(text)
 
 
 def check_registration(body: bytes) -> dict[str, Any]:

@@ -7,13 +7,15 @@ import gzip
 import http.server
 import json
 import os
+import re
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote
 
 from flagserve import runtime, usage
 from flagserve.access import ClientKeys
-from flagserve.app import App
+from flagserve.app import PREFLIGHTS, ROUTES, App
 from flagstore.errors import StoreUnavailableError
 from simulators.reader_rig import Rig
 
@@ -49,6 +51,21 @@ def opened(environ: Mapping[str, str]) -> Iterator[App]:
             client.close()
 
 
+def routed(method: str, path: str) -> tuple[str, dict[str, str]]:
+    """Return the key of the route that API Gateway chooses, and the parameters of the path."""
+    for route in sorted((*ROUTES, *PREFLIGHTS), key=lambda each: each.count("{")):
+        verb, _, pattern = route.partition(" ")
+        names = re.sub(r"{(\w+)(\+?)}", _group, pattern)
+        found = re.fullmatch(names, path)
+        if found and verb in {method, "ANY"}:
+            return route, {name: unquote(value) for name, value in found.groupdict().items()}
+    return f"{method} {path}", {}
+
+
+def _group(parameter: re.Match[str]) -> str:
+    return f"(?P<{parameter[1]}>{'.+' if parameter[2] else '[^/]+'})"
+
+
 def ask(app: App, route: str, secret: str, body: object = None) -> tuple[int, Any]:
     """Send a request; return the response's status and JSON."""
     event = {"routeKey": route, "headers": {"authorization": secret}}
@@ -62,6 +79,12 @@ def text_of(response: Mapping[str, Any]) -> str:
     if response.get("isBase64Encoded"):
         return gzip.decompress(base64.b64decode(body)).decode()
     return body
+
+
+def read(response: Mapping[str, Any]) -> tuple[int, Any, dict[str, str]]:
+    """Return status, JSON and headers of a response."""
+    body = text_of(response)
+    return response["statusCode"], json.loads(body) if body else None, response["headers"]
 
 
 class Serving:
@@ -90,7 +113,8 @@ class Serving:
     def cold(self) -> App:
         client = self.rig.another()
         keys = ClientKeys(self._read, self.log.append, self.rig.mono.monotonic)
-        return App(keys, lambda _: client, self.log.append, self._print_usage)
+        log, usage_of = self.log.append, self._print_usage
+        return App(keys, lambda _: client, log, usage_of, self.rig.wall.now)
 
     def _print_usage(self, *of: Any) -> None:
         for line in usage.lines(*of, 1_795_874_500, os.urandom):
@@ -98,6 +122,32 @@ class Serving:
 
     def respond(self, event: Mapping[str, Any]) -> dict[str, Any]:
         return self.app.respond(event)
+
+    def send(
+        self,
+        route: str,
+        secret: str = "",
+        body: object = None,
+        query: str = "",
+        parameters: Mapping[str, str] | None = None,
+        **headers: str,
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Send a request; return status, JSON and headers of the response."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        http = {"sourceIp": "198.51.100.7", "method": route.partition(" ")[0]}
+        event: dict[str, Any] = {
+            "version": "2.0",
+            "routeKey": route,
+            "rawQueryString": query,
+            "headers": given | ({"authorization": secret} if secret else {}),
+            "pathParameters": dict(parameters or {}),
+            "requestContext": {"http": http},
+        }
+        if route.startswith("ANY"):
+            http["method"] = "REPORT"
+        if body is not None:
+            event["body"] = json.dumps(body)
+        return read(self.respond(event))
 
     def _read(self, deadline: float) -> dict[str, str]:
         self.reads.append(round(deadline - self.rig.mono.monotonic(), 6))
@@ -123,7 +173,7 @@ class Gateway:
             def do_GET(self) -> None:
                 gateway._serve(self)
 
-            do_POST = do_OPTIONS = do_GET  # noqa: N815 - the names that http.server looks for
+            do_POST = do_OPTIONS = do_REPORT = do_GET  # noqa: N815 - the names that http.server looks for
 
             def log_message(self, *_: object) -> None:
                 """Log nothing."""
@@ -145,12 +195,13 @@ class Gateway:
 
     def _serve(self, request: http.server.BaseHTTPRequestHandler) -> None:
         path, _, query = request.path.partition("?")
-        route = f"{request.command} {path}"
+        route, parameters = routed(request.command, path)
         body = request.rfile.read(int(request.headers.get("content-length", "0")))
         event: dict[str, Any] = {
             "version": "2.0",
             "routeKey": route,
             "rawPath": path,
+            "pathParameters": parameters,
             "rawQueryString": query,
             "headers": {name.lower(): value for name, value in request.headers.items()},
             "requestContext": {"http": {"method": request.command, "sourceIp": "127.0.0.1"}},

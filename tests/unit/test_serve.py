@@ -16,13 +16,14 @@ from flagserve.usage import MAX_LINES
 from flagstore.errors import ConfigurationError
 from sdks import sets
 from simulators.reader_rig import DOWN, EXPIRED_S, HEAD, STATE
-from simulators.serving import FEATURES, FRONTEND, KEYS, OLD, ORIGIN, PAGE, SECRET, Serving, text_of
+from simulators.serving import FEATURES, FRONTEND, KEYS, OLD, ORIGIN, PAGE, SECRET, Serving, read
 from simulators.unleash_flags import new_flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REGISTER, METRICS = "POST /api/client/register", "POST /api/client/metrics"
+UNLEASH = {route: each for route, each in ROUTES.items() if " /api/" in route}
 MODERN = {"unleash-client-spec": "5.2.0"}
 COUNTS = {"bucket": {"start": "x", "stop": "y", "toggles": {"main": {"yes": 1, "no": 0}}}}
 
@@ -30,27 +31,6 @@ COUNTS = {"bucket": {"start": "x", "stop": "y", "toggles": {"main": {"yes": 1, "
 class Served(Serving):
     def __init__(self, keys: Mapping[str, Any] = KEYS, provider: str = "unleash") -> None:
         super().__init__(*sets.unleash(), keys=keys, provider=provider)
-
-    def send(
-        self, route: str, secret: str = "", body: object = None, query: str = "", **headers: str
-    ) -> tuple[int, Any, dict[str, str]]:
-        """Send a request; return status, JSON and headers of the response."""
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        event: dict[str, Any] = {
-            "version": "2.0",
-            "routeKey": route,
-            "rawQueryString": query,
-            "headers": given | ({"authorization": secret} if secret else {}),
-            "requestContext": {"http": {"sourceIp": "198.51.100.7"}},
-        }
-        if body is not None:
-            event["body"] = json.dumps(body)
-        return opened(self.respond(event))
-
-
-def opened(event: Mapping[str, Any]) -> tuple[int, Any, dict[str, str]]:
-    body = text_of(event)
-    return event["statusCode"], json.loads(body) if body else None, event["headers"]
 
 
 def on(toggles: Any) -> list[str]:
@@ -183,12 +163,11 @@ def test_metrics_of_many_flags_are_several_lines() -> None:
     """Each line is short enough to be written at once, and their number is limited."""
     names = [f"flag-{number:04d}-{'x' * 60}" for number in range(1000)]
     serving = Serving({name: new_flag(name) for name in (*names, "y" * 4000)})
-    send = Served.send
     for count in (100, 1000):
         toggles = {name: {"yes": 1} for name in ["y" * 4000, *names[:count]]}
         report = {"appName": "a" * 100, "bucket": {"toggles": toggles}}
         serving.printed.clear()
-        assert send(serving, METRICS, SECRET, report)[0] == 202  # type: ignore[arg-type] # it has all that is needed
+        assert serving.send(METRICS, SECRET, report)[0] == 202
         found = [json.loads(line) for line in serving.printed]
         assert max(map(len, serving.printed)) <= 4000
         assert len({line["id"] for line in found}) == len(found)
@@ -302,7 +281,9 @@ def test_browser_learns_nothing_else(serving: Served) -> None:
     serving.rig.publish(flags, segments=segments)
     for context in sets.contexts("unleash", 50):
         for route, secret_given in ((r, s) for r in ROUTES for s in (PAGE, "", "no-such-secret")):
-            sent = serving.send(route, secret_given, {"context": context, "appName": "x", **COUNTS})
+            body = {"context": context, "appName": "x", **COUNTS}
+            path = {"key": "main", "environment": secret_given, "context": "e30"}
+            sent = serving.send(route, secret_given, body, parameters=path)
             text = json.dumps(sent)
             assert secret not in text
             assert "hidden" not in text
@@ -317,8 +298,8 @@ def test_browser_learns_nothing_else(serving: Served) -> None:
 def test_kinds_of_keys(serving: Served) -> None:
     """A missing or unknown key gets 401, and one of the other kind 403."""
     other = {SECRET: PAGE, PAGE: SECRET}
-    for route, (kind, _) in ROUTES.items():
-        mine = SECRET if kind == "server" else PAGE
+    for route, (kinds, *_) in UNLEASH.items():
+        mine = SECRET if kinds == ("server",) else PAGE
         body = {"appName": "x", **COUNTS} if route.startswith("POST") else None
         assert serving.send(route, mine, body)[0] < 300
         assert serving.send(route, other[mine], body)[0] == 403
@@ -445,7 +426,7 @@ def test_malformed_requests(serving: Served) -> None:
         ({"headers": {"authorization": [PAGE]}}, 401),
         ({"routeKey": None}, 404),
     ):
-        got, body, _ = opened(serving.app.respond({**odd, **more}))
+        got, body, _ = read(serving.app.respond({**odd, **more}))
         assert got == status, more
         assert status == 200 or body["message"]
     query = read_request({"rawQueryString": "a=b+c%2B&d&&=e&%ff=%F0%9F%8E%A8&\ud800=%"}).query()

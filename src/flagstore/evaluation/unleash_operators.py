@@ -229,7 +229,7 @@ def _reader(text: str) -> Read:
     The values of constraints must also fit the grammar of the official engine's language.
     """
     if text[4:5] == "-" and re.fullmatch(_DATE_LITERAL, text):
-        return _date
+        return date
     if text.count(".") > 1:
         return _version
     return _number if text.lstrip("+-")[:1].isdecimal() else lambda _: None
@@ -265,7 +265,7 @@ _DATE = (
 )
 
 
-def _date(text: str) -> tuple[datetime, str] | None:
+def date(text: str) -> tuple[datetime, str] | None:
     """Parse a date as the crate chrono 0.4.45, in its relaxed form of RFC 3339.
 
     Returns:
