@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flagserve import ofrep, unleash, views
+from flagserve import launchdarkly, ofrep, unleash, views
 from flagserve.access import BROWSER, SERVER
 from flagserve.gateway import (
     Request,
@@ -39,7 +39,7 @@ MAX_DOCUMENTS = 8
 """Responses to SDKs of servers in memory: one per source and query, each some 0.5 KB a flag."""
 MAX_VIEWS = 100
 """Lists in memory of the flags that a key may see."""
-TITLES = {unleash.PROVIDER: "Unleash"}
+TITLES = {launchdarkly.PROVIDER: "LaunchDarkly", unleash.PROVIDER: "Unleash"}
 """Providers with an API of their own here."""
 HEADER_NAMES = r"[A-Za-z0-9_, -]{1,1000}"
 
@@ -184,6 +184,28 @@ class App:
         flags = client.for_context(ofrep.read_context(body))
         return ofrep.many(flags, view, snapshot, etag, rules=key.kind == SERVER)
 
+    # -- LaunchDarkly, for browsers ---------------------------------------------------------------
+
+    def evaluations(self, key: ClientKey, request: Request) -> Response:
+        """Evaluate all flags that the key may see for a context."""
+        asked, reasons = launchdarkly.asked(request), ("withReasons", "true") in request.query()
+        client, now = self._client_of(key, launchdarkly.PROVIDER), self._clock()
+        snapshot = client.snapshot()
+        view = self._view("evalx", key, snapshot)
+        etag = views.etag(view, snapshot, b"%d %b" % (reasons, asked), now)
+        if etag and has(request, etag):
+            return Response(304, etag=etag)
+        flags = client.for_context(launchdarkly.read_context(asked))
+        return launchdarkly.evaluations(flags, view, snapshot, etag, reasons=reasons)
+
+    def goals(self, _key: ClientKey, _request: Request) -> Response:
+        """Return no goals: what visitors click on is not counted."""
+        return cacheable("[]")
+
+    def events(self, _key: ClientKey, _request: Request) -> Response:
+        """Accept an SDK's events, and discard them."""
+        return Response(202)
+
     # -- parts ------------------------------------------------------------------------------------
 
     def _warm_up(self, key: ClientKey, provider: str) -> None:
@@ -230,7 +252,7 @@ class App:
             headers["access-control-allow-headers"] = asked
         return {
             **headers,
-            "access-control-allow-methods": "GET, POST",
+            "access-control-allow-methods": "GET, POST, REPORT",
             "access-control-max-age": "86400",
         }
 
@@ -291,6 +313,10 @@ def _api_key(request: Request) -> str:
     return _authorization(request) or request.headers.get("x-api-key", "").strip()
 
 
+def _client_side_id(request: Request) -> str:
+    return request.parameter("environment")
+
+
 # -- routes ---------------------------------------------------------------------------------------
 
 
@@ -311,6 +337,10 @@ def _ofrep(respond: Callable[[App, ClientKey, Request], Response]) -> Route:
     return Route((SERVER, BROWSER), respond, _api_key, unauthorized, ofrep.refusal)
 
 
+def _launchdarkly(respond: Callable[[App, ClientKey, Request], Response]) -> Route:
+    return Route((BROWSER,), respond, _client_side_id, "the client-side ID is no valid client key")
+
+
 ROUTES = {
     "GET /api/client/features": Route((SERVER,), App.features),
     "POST /api/client/register": Route((SERVER,), App.registration),
@@ -322,6 +352,12 @@ ROUTES = {
     # Flags' names may contain slashes, which some providers do not escape.
     "POST /ofrep/v1/evaluate/flags/{key+}": _ofrep(App.flag),
     "POST /ofrep/v1/evaluate/flags": _ofrep(App.flags),
+    "GET /sdk/evalx/{environment}/contexts/{context}": _launchdarkly(App.evaluations),
+    # API Gateway has no routes for REPORT.
+    "ANY /sdk/evalx/{environment}/context": _launchdarkly(App.evaluations),
+    "GET /sdk/goals/{environment}": _launchdarkly(App.goals),
+    "POST /events/bulk/{environment}": _launchdarkly(App.events),
+    "POST /events/diagnostic/{environment}": _launchdarkly(App.events),
 }
 """Route → who may use it, and what responds."""
 WARM_UP: dict[tuple[str, str], tuple[str, dict[str, str], dict[str, Any]]] = {
