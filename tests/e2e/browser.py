@@ -74,15 +74,15 @@ class Page:
 
 @contextmanager
 def page(
-    task: Mapping[str, Any], on: Callable[[str], None] = lambda _: None
+    task: Mapping[str, Any], on: Callable[[str], None] = lambda _: None, script: str = "page.jsx"
 ) -> Iterator[tuple[str, Page]]:
-    """Serve node/page.jsx with its task; yield its origin. *on* is called with /down and /up."""
+    """Serve a script of node/ with its task; yield its origin. *on* is called with other posts."""
     with ExitStack() as running:
         folder = Path(running.enter_context(TemporaryDirectory()))
         bundle = folder / "page.js"
         subprocess.run(
             [
-                *(MODULES / ".bin" / "esbuild", NODE_FOLDER / "page.jsx", "--bundle"),
+                *(MODULES / ".bin" / "esbuild", NODE_FOLDER / script, "--bundle"),
                 *("--format=esm", "--jsx=automatic", "--log-level=error", f"--outfile={bundle}"),
                 '--define:process.env.NODE_ENV="production"',
             ],

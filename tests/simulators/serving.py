@@ -53,7 +53,8 @@ def opened(environ: Mapping[str, str]) -> Iterator[App]:
 
 def routed(method: str, path: str) -> tuple[str, dict[str, str]]:
     """Return the key of the route that API Gateway chooses, and the parameters of the path."""
-    for route in sorted((*ROUTES, *PREFLIGHTS), key=lambda each: each.count("{")):
+    routes = sorted((*ROUTES, *PREFLIGHTS), key=lambda each: (each[:3] == "ANY", each.count("{")))
+    for route in routes:
         verb, _, pattern = route.partition(" ")
         names = re.sub(r"{(\w+)(\+?)}", _group, pattern)
         found = re.fullmatch(names, path)
@@ -156,6 +157,11 @@ class Serving:
         return {name: json.dumps(value) for name, value in self.keys.items()}
 
 
+class ManyClients(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 100  # an SDK may open a connection for each flag at once
+
+
 class Gateway:
     """An HTTP API: requests become events (payload 2.0), and results responses."""
 
@@ -178,8 +184,7 @@ class Gateway:
             def log_message(self, *_: object) -> None:
                 """Log nothing."""
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = ManyClients(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/api"
 
     def __enter__(self) -> Self:

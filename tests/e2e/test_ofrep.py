@@ -1,0 +1,119 @@
+"""OpenFeature's OFREP providers at ServeFunction: values are those of each provider's own SDK."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sdks.processes import PYTHON, needs_python, started
+from simulators.serving import PAGE, SECRET, Gateway
+
+from .browser import MODULES, NODE_FOLDER, browse, needs_browser, page
+from .official import NO_VALUE, PROVIDERS, official, shown_to_browsers
+
+if TYPE_CHECKING:
+    from pathlib import PurePath
+
+    from .official import Official
+
+pytestmark = pytest.mark.e2e
+
+FLAG, FLAGS = "POST /ofrep/v1/evaluate/flags/{key+}", "POST /ofrep/v1/evaluate/flags"
+SDKS: dict[str, list[str | PurePath]] = {
+    "node": ["node", NODE_FOLDER / "ofrep.mjs"],
+    "python": [PYTHON, Path(__file__).with_name("ofrep_python.py")],
+}
+PRECISE = "python"
+"""Tells 1 from 1.0, unlike JavaScript."""
+POLL_MS = 300
+DEFAULT = "default"
+
+
+def needs(sdk: str) -> None:
+    if sdk == "node":
+        if not (MODULES / "@openfeature").exists():
+            pytest.skip("OpenFeature's SDKs for Node.js are missing: run `make setup-e2e`")
+        return
+    needs_python()
+    if not [*PYTHON.parents[1].glob("lib/*/site-packages/openfeature/contrib")]:
+        pytest.skip("OpenFeature's provider for Python is missing: run `make setup`")
+
+
+def assert_same(seen: list[Any], made: Official, sdk: str) -> Counter[str]:
+    """Assert that values are the expected ones; return how often each reason was seen."""
+    differing, reasons = [], Counter[str]()
+    for found, expected, asked in zip(seen, made.expected, made.asked, strict=True):
+        for name, (value, reason, variant, code) in found.items():
+            wanted, kind = expected[name], asked["flags"][name]
+            same = value == wanted and (sdk != PRECISE or type(value) is typed(wanted, kind))
+            if wanted == NO_VALUE:
+                same = value == DEFAULT
+            else:
+                same = same and not code and isinstance(variant, str)
+            reasons[reason] += 1
+            if not same:
+                differing.append((name, kind, found[name], wanted, asked["context"]))
+    assert differing[:3] == []
+    assert reasons.keys() <= {
+        *("STATIC", "TARGETING_MATCH", "SPLIT", "DISABLED", "UNKNOWN", "ERROR")
+    }
+    return reasons
+
+
+def typed(value: Any, kind: str) -> type:
+    return float if kind == "float" else type(value)
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(200, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("sdk", SDKS)
+def test_providers_for_servers(sdk: str, provider: str, count: int) -> None:
+    """Each flag has its type and value for every context; the rest is the caller's default."""
+    needs(sdk)
+    needs_python()
+    made = official(provider, count)
+    with Gateway(made.serving.respond) as gateway:
+        url = gateway.url.removesuffix("/api")
+        with started([*SDKS[sdk], url, SECRET], os.environ) as ask:
+            results, step = [], 20
+            for start in range(0, count, step):
+                results += ask(asked=made.asked[start : start + step])
+            (missing,) = ask(asked=[{"context": {}, "flags": {"never-there": "boolean"}}])
+            assert missing["never-there"][3] == "FLAG_NOT_FOUND"
+            reasons = assert_same(results, made, sdk)
+        with started([*SDKS[sdk], url, "no-such-secret-at-all"], os.environ) as ask:
+            (refused,) = ask(asked=[{"context": {}, "flags": {"main": "boolean"}}])
+            assert (refused["main"][0], refused["main"][3]) == (False, "GENERAL")
+    assert set(gateway.statuses(FLAG)) <= {200, 400, 401, 404}
+    print(f"{sdk}, {provider}: {count} contexts, {len(made.flags)} flags: 0 differ; {reasons}")
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(200, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_provider_for_browsers(provider: str, count: int) -> None:
+    """The same from another origin, for the flags that browsers may see; then polls are 304s."""
+    needs_browser()
+    needs("node")
+    made = official(provider, count)
+    hidden = [name for name, flag in made.flags.items() if not shown_to_browsers(flag)]
+    with Gateway(made.serving.respond) as gateway:
+        url = gateway.url.removesuffix("/api")
+        task = {"sdk": "ofrep", "url": url, "clientKey": PAGE, "pollMs": POLL_MS}
+        task["asked"] = made.asked
+        with page(task, script="flags.jsx") as (origin, served):
+            assert origin not in url
+            found = browse(origin, served)
+    for each in found["seen"]:
+        assert {each.pop(name)[3] for name in hidden} <= {"FLAG_NOT_FOUND"}
+    assert_same(found["seen"], made, "browser")
+    assert found["changed"] == []
+    statuses = gateway.statuses(FLAGS)
+    assert set(statuses) == {200, 304}
+    assert statuses[-3:] == [304] * 3
+    assert set(gateway.statuses(f"OPTIONS {FLAGS.partition(' ')[2]}")) == {204}
+    count_of = f"{len(made.flags) - len(hidden)} of {len(made.flags)} flags"
+    print(f"browser, {provider}: {count} contexts, {count_of}: 0 differ")
