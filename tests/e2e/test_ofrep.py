@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sdks.processes import PYTHON, needs_python, started
-from simulators.serving import PAGE, SECRET, Gateway
+from simulators.launchdarkly_flags import new_flag
+from simulators.serving import PAGE, SECRET, Gateway, Serving
 
 from .browser import MODULES, NODE_FOLDER, browse, needs_browser, page
-from .official import NO_VALUE, PROVIDERS, official, shown_to_browsers
+from .official import ALL, NO_VALUE, PROVIDERS, official, shown_to_browsers
 
 if TYPE_CHECKING:
     from pathlib import PurePath
@@ -117,3 +119,47 @@ def test_provider_for_browsers(provider: str, count: int) -> None:
     assert set(gateway.statuses(f"OPTIONS {FLAGS.partition(' ')[2]}")) == {204}
     count_of = f"{len(made.flags) - len(hidden)} of {len(made.flags)} flags"
     print(f"browser, {provider}: {count} contexts, {count_of}: 0 differ")
+
+
+FLAG_NAMES = ("plain", "targeted", "limits", "broken")
+"""As in ofrep.yaml, which also names one that browsers must not see and one that is not there."""
+UNFIT = "unsupported_method,positive_data_acceptance"
+"""API Gateway responds to other methods (404), and LaunchDarkly has rules for contexts (400) that
+the description does not know."""
+
+
+@pytest.mark.parametrize("secret", [SECRET, PAGE])
+@pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.campaign)])
+def test_description(count: int, secret: str, tmp_path: Path) -> None:
+    """Made-up requests get responses as in the protocol's description; see ofrep.yaml."""
+    needs("python")
+    rules = [{"clauses": [{"attribute": "plan", "op": "in", "values": ["team"]}], "variation": 1}]
+    fields: list[dict[str, Any]] = [
+        *({}, {"rules": rules}, {"variations": [{"a": 1}, 2.5]}),
+        {"fallthrough": {"variation": 9}},
+    ]
+    shown = {"clientSideAvailability": {"usingEnvironmentId": True}}
+    flags = {
+        name: new_flag(name) | shown | each for name, each in zip(FLAG_NAMES, fields, strict=True)
+    }
+    flags["hidden-from-browsers"] = new_flag("hidden-from-browsers")
+    serving = Serving(keys=ALL, provider="launchdarkly")
+    serving.rig.publish(flags)
+    with Gateway(serving.respond) as gateway:
+        done = subprocess.run(
+            [
+                *(PYTHON.with_name("schemathesis"), "run", Path(__file__).with_name("ofrep.yaml")),
+                *("--url", gateway.url.removesuffix("/api"), "--exclude-checks", UNFIT),
+                *("--header", f"Authorization: Bearer {secret}", "--seed", "7", "--no-color"),
+                *("--max-examples", str(count), "--generation-database", "none"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr
+    statuses = Counter(gateway.seen)
+    assert {statuses[FLAG, status] > 0 for status in (200, 400, 404)} == {True}
+    assert {statuses[FLAGS, status] > 0 for status in (200, 400)} == {True}
+    print(f"{sum(statuses.values())} requests made up from the description: 0 faults")

@@ -180,6 +180,7 @@ class Gateway:
                 gateway._serve(self)
 
             do_POST = do_OPTIONS = do_REPORT = do_GET  # noqa: N815 - the names that http.server looks for
+            do_PUT = do_PATCH = do_DELETE = do_TRACE = do_QUERY = do_GET  # noqa: N815 - the same
 
             def log_message(self, *_: object) -> None:
                 """Log nothing."""
