@@ -99,7 +99,6 @@ def test_nothing_is_written_after_an_error(rig: Rig) -> None:
         (("--kind", "server"), 2, "missing option: --source"),
         (("--source", "shop"), 2, "missing option: --kind"),
         (("--source", "none", "--kind", "server"), 3, "no source 'none'"),
-        (("--source", "prod", "--kind", "server"), 2, "flags of launchdarkly: only Unleash's"),
         ((*SERVER, "--store-url-file", rig.file("url", "rediss://c")), 2, "shop is in dynamodb"),
         ((*BROWSER, "--origin", "*"), 4, '"origins" and "flags"'),
         ((*BROWSER, "--flag", "*"), 4, '"origins" and "flags"'),
@@ -131,6 +130,24 @@ def test_client_of_redis(rig: Rig, unleash: UnleashSimulator) -> None:
     for done in (add(rig, "api", *SERVER, "--store-url-file", url), rig.run("client", "list")):
         assert (done.code, "tests-own" in done.out) == (0, False), done
     assert stored(rig, "api")["store_url"] == "rediss://reader:tests-own@cache:6379/0"
+
+
+@pytest.mark.usefixtures("prod")
+def test_clients_of_another_provider(rig: Rig) -> None:
+    """LaunchDarkly's have the steps of its SDK for browsers and, like all others, of OFREP."""
+    of = ("--source", "prod", "--kind")
+    server, browser = add(rig, "api", *of, "server"), add(rig, "page", *of, "browser", *PAGE)
+    for done, where, name in (
+        (server, "in the OFREP provider:", "Authorization)"),
+        (browser, "in the LaunchDarkly SDK of the page:", "client-side ID"),
+    ):
+        assert done.code == 0, done
+        assert f"{where}\n  1. URL: https://serve.example\n" in done.out
+        assert f"{name}, shown only now: " in done.out
+    assert [each["level"] for each in rig.json("doctor")["deployment"][-2:]] == ["ok", "ok"]
+    rig.environ.pop("FLAGSTORE_SERVE_BASE_URL")
+    done = add(rig, "api", "--replace", "--new-secret")
+    assert "1. URL: <ServeBaseUrl> without /api\n" in done.out
 
 
 @pytest.mark.usefixtures("shop")

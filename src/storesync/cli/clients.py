@@ -23,17 +23,22 @@ if TYPE_CHECKING:
 
     from flagserve.access import ClientKey
     from storesync.cli.app import Operator
+    from storesync.model import Source
 
 KIND = "clients"
-SERVED = "unleash"
-"""The provider whose API ServeFunction speaks."""
 AT_MOST = "within a minute"
 """How soon ServeFunction sees a change of its clients."""
+API = "/api"
+"""The end of ServeBaseUrl, which Unleash's SDKs need."""
+AUTHORIZATION = "API token (the header Authorization)"
 STEPS = {
-    SERVER: ("in the Unleash SDK of the service:", "", "API token (the header Authorization)"),
-    BROWSER: ("in the Unleash SDK of the page:", "/frontend", "clientKey"),
+    ("unleash", SERVER): ("in the Unleash SDK of the service:", "/api", AUTHORIZATION),
+    ("unleash", BROWSER): ("in the Unleash SDK of the page:", "/api/frontend", "clientKey"),
+    ("launchdarkly", BROWSER): ("in the LaunchDarkly SDK of the page:", "", "client-side ID"),
 }
-"""Kind → where the settings belong, the path after ServeBaseUrl, and the name of the secret."""
+"""Provider, kind → where the settings belong, the path after the API's URL, and the name of the
+secret. For OFREP (docs/ofrep.md), see :data:`OFREP`."""
+OFREP = ("in the OFREP provider:", "", AUTHORIZATION)
 
 client_argument = click.argument("client_name", metavar="CLIENT", type=source_name)
 _MANY: dict[str, Any] = {"multiple": True}
@@ -58,16 +63,14 @@ def of_source(operator: Operator, source: str) -> list[str]:
     return [name for name, key in parsed(read(operator)) if key and key.source == source]
 
 
-def check_source_of(operator: Operator, key: ClientKey) -> None:
-    """Raise CommandError if ServeFunction cannot serve the client's source."""
+def source_of(operator: Operator, key: ClientKey) -> Source:
+    """Return a client's source; raise CommandError if ServeFunction cannot serve it."""
     source = operator.source(key.source)
-    if source.provider != SERVED:
-        message = f"source {source.name} has flags of {source.provider}: only Unleash's are served"
-        raise CommandError(Exit.USAGE, message, "name a source of Unleash with --source")
     if bool(key.store_url) != (source.store == "redis"):
         message = f"source {source.name} is in {source.store}"
         remedy = "--store-url-file, the URL of Redis for readers, is for sources in Redis only"
         raise CommandError(Exit.USAGE, message, remedy)
+    return source
 
 
 @command(client, "add")
@@ -92,7 +95,8 @@ def add(
     """Allow a client to fetch flags from ServeFunction.
 
     A server key gets all flags of a source, with their rules. A browser key gets the values of the
-    flags it names, for pages of the origins it names; everyone who opens the page can read it.
+    flags it names (of LaunchDarkly's, those marked for browsers), for pages of the origins it
+    names; everyone who opens the page can read it.
     Generates a secret and prints it once, unless --secret-file has one, such as the Unleash token
     that an application already uses. With --replace, options that are left out stay as they are.
     """
@@ -109,16 +113,17 @@ def add(
         values["secrets"] = [secret, *others[:1]]
     text = json.dumps(values, ensure_ascii=False)
     key = parse(client_name, text)
-    check_source_of(operator, key)
+    source = source_of(operator, key)
     _check_unique(key, texts)
     parameters.put(operator, KIND, client_name, text)
     base = operator.deployment.serve_base_url
+    steps = STEPS.get((source.provider, key.kind), OFREP)
     data = {
         **_described(key),
-        "url": base + STEPS[key.kind][1] if base else None,
+        "url": base.removesuffix(API) + steps[1] if base else None,
         "secret": None if given else secret,
     }
-    operator.screen.result(data, _add_lines(data, "the given one" if given else "unchanged"))
+    operator.screen.result(data, _add_lines(data, steps, "the given one" if given else "unchanged"))
 
 
 def _before(name: str, texts: Mapping[str, str], *, replace: bool) -> dict[str, Any]:
@@ -164,12 +169,13 @@ def _described(key: ClientKey) -> dict[str, Any]:
     }
 
 
-def _add_lines(data: dict[str, Any], otherwise: str) -> Iterator[str]:
-    where, path, name = STEPS[data["kind"]]
+def _add_lines(data: dict[str, Any], steps: tuple[str, str, str], otherwise: str) -> Iterator[str]:
+    where, path, name = steps
     shown = f", shown only now: {data['secret']}" if data["secret"] else f": {otherwise}"
     yield f"client {data['client']} is configured: ServeFunction accepts it {AT_MOST}"
     yield where
-    yield f"  1. URL: {data['url'] or f'<ServeBaseUrl>{path}'}"
+    unknown = f"<ServeBaseUrl>{path.removeprefix(API)}" if path else f"<ServeBaseUrl> without {API}"
+    yield f"  1. URL: {data['url'] or unknown}"
     yield f"  2. {name}{shown}"
     if not data["url"]:
         yield "note: no URL is known: deploy the stack with ServeFlags=true (docs/cli.md)"

@@ -130,7 +130,7 @@ def _check_clients(operator: Operator) -> Iterator[Finding]:
 
 def _check_client(operator: Operator, name: str, text: str) -> Iterator[Finding]:
     key = parse(name, text)
-    clients.check_source_of(operator, key)
+    clients.source_of(operator, key)
     yield _finding(OK, f"client {name}", f"{key.kind} key of source {key.source}")
 
 
