@@ -37,10 +37,15 @@ RULED: dict[str, Callable[[Any], bool]] = {
 
 
 @contextlib.contextmanager
-def provider(name: str, count: int) -> Iterator[tuple[Any, str]]:
-    """Run a provider with *count* flags; gives the server and a flag that is on and has rules."""
+def provider(name: str, count: int, **fields: Any) -> Iterator[tuple[Any, str]]:
+    """Run a provider with *count* flags; gives the server and a flag that is on and has rules.
+
+    All flags have the *fields*.
+    """
     simulator, rich_flags = MAKERS[name]
     made = rich_flags(count)
+    for flag in made[0].values():
+        flag.update(fields)
     with simulator(*made) as server:
         yield server, next(key for key, flag in sorted(made[0].items()) if RULED[name](flag))
 
@@ -66,13 +71,13 @@ def new_table(aws: StandIn) -> Table:
     return Table(name=create_table(client), client=client)
 
 
-def publish(aws: StandIn, name: str, count: int) -> tuple[str, str]:
+def publish(aws: StandIn, name: str, count: int, **fields: Any) -> tuple[str, str]:
     """Publish *count* flags with our own pipeline; returns the table and a flag with rules.
 
     Beside it lies what a plain client of boto3 would read: an item with all flags, compressed.
     """
     table = new_table(aws)
-    with provider(name, count) as (server, flag):
+    with provider(name, count, **fields) as (server, flag):
         sync(aws, table, server, name)
         # Split has no document of all flags.
         whole = b"" if name == "split" else zlib.compress(server.document())

@@ -49,11 +49,21 @@ NOTE = (
     "response for each key."
 )
 OK, NOT_MODIFIED = 200, 304
+TITLES = {"launchdarkly": "LaunchDarkly", "split": "Split", "unleash": "Unleash"}
+MOST_CPU_MS = {"one": 0.15, "all": 15.0, "unchanged": 0.2, "page": 15.0, "page unchanged": 0.2}
+"""Goals: one flag by OFREP, all by OFREP, all unchanged; all for LaunchDarkly's SDK in a page."""
+EVALUATED = {
+    "one": "one flag by OFREP",
+    "all": "all flags by OFREP",
+    "unchanged": "all flags by OFREP, unchanged",
+    "page": "all flags for its SDK in a page",
+    "page unchanged": "all flags for its SDK in a page, unchanged",
+}
 
 
 def measure(dose: Dose) -> Part:
     """Measure."""
-    part = Part(f"ServeFunction, {FLAGS} flags of Unleash, {MEMORY} MB")
+    part = Part(f"ServeFunction, {FLAGS} flags, {MEMORY} MB")
     quota = nullcontext() if shares.settable() else shares.share(MEMORY)
     with tempfile.TemporaryDirectory() as folder, phased.over_tls(folder) as tls, quota as share:
         cases = _cases(tls)
@@ -63,8 +73,11 @@ def measure(dose: Dose) -> Part:
                 run = phased.run(case, share, requests=1 if case.name == PLAIN else 2)
                 runs[case.name] += [run] if number else []
         started = _started(dose, tls, cases)
+        evaluated = {name: _evaluated(dose, tls, name) for name in TITLES}
     for kind in ROUTES:
         _responses(part, kind, runs[kind])
+    for name, found in evaluated.items():
+        _evaluations(part, name, found)
     for kind in ROUTES:
         most = MOST_INIT.get(kind)
         inits = started[kind], started[PLAIN]
@@ -123,6 +136,40 @@ def _responses(part: Part, kind: str, runs: list[Run]) -> None:
         dollars = sum(cost.served(1e6, statistics.median(times), sent).values())
         text = f"{spread(times, 'ms')}; ${dollars:.2f} a million, with {sent:,} B each"
         part.counted(f"time: {what}", "", text)
+
+
+def _evaluated(dose: Dose, tls: OverTls, provider: str) -> list[dict[str, Any]]:
+    """Return the figures of each run with a provider's flags, at a whole core."""
+    shown = {"clientSideAvailability": {"usingEnvironmentId": True}}
+    table, flag = world.publish(tls.aws, provider, FLAGS, **shown)
+    prefix = f"/bench/evaluated/{provider}"
+    client = {"source": "prod", "kind": BROWSER, "secrets": [SECRET], **LISTS[BROWSER]}
+    for name, values in {
+        "page": client,
+        "service": {"source": "prod", "kind": SERVER, "secrets": [SECRET[::-1]]},
+    }.items():
+        tls.aws.client("ssm").put_parameter(
+            Name=f"{prefix}/clients/{name}", Value=json.dumps(values), Type="SecureString"
+        )
+    environment = {"FLAGSTORE_TABLE": table, "FLAGSTORE_PARAMETER_PREFIX": prefix}
+    environment = {**tls.environment, **environment}
+    arguments = provider, flag, SECRET[::-1], SECRET
+    case = Case(provider, "served_flags.py", tls.ours, environment, arguments)
+    return [json.loads(phased.run(case).requests[0].value) for _ in range(dose.rounds)]
+
+
+def _evaluations(part: Part, provider: str, runs: list[dict[str, Any]]) -> None:
+    for name in runs[0]:
+        most, times = MOST_CPU_MS[name], [run[name]["cpu"] for run in runs]
+        expected = NOT_MODIFIED if name.endswith("unchanged") else OK
+        assert {run[name]["status"] for run in runs} == {expected}
+        part.counted(
+            f"CPU: {EVALUATED[name]}, {TITLES[provider]}",
+            "",
+            spread(times, "ms"),
+            goal=f"at most {most:g} ms",
+            met=statistics.median(times) <= most,
+        )
 
 
 def _cold(part: Part, kind: str, served: list[Run], plain: list[Run]) -> None:

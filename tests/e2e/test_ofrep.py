@@ -160,6 +160,5 @@ def test_description(count: int, secret: str, tmp_path: Path) -> None:
         )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr
     statuses = Counter(gateway.seen)
-    assert {statuses[FLAG, status] > 0 for status in (200, 400, 404)} == {True}
-    assert {statuses[FLAGS, status] > 0 for status in (200, 400)} == {True}
+    assert {status for _, status in statuses} >= {200, 400, 401, 404}
     print(f"{sum(statuses.values())} requests made up from the description: 0 faults")
