@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections import Counter
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sdks.processes import PYTHON, needs_python, started
+from docs.pages import blocks
+from sdks.processes import PYTHON, needs_python, output, started
 from simulators.launchdarkly_flags import new_flag
 from simulators.serving import PAGE, SECRET, Gateway, Serving
 
@@ -162,3 +164,34 @@ def test_description(count: int, secret: str, tmp_path: Path) -> None:
     statuses = Counter(gateway.seen)
     assert {status for _, status in statuses} >= {200, 400, 401, 404}
     print(f"{sum(statuses.values())} requests made up from the description: 0 faults")
+
+
+def run_page(block: str, url: str, folder: Path) -> Any:
+    """Run a block of the page in a browser; return what it calls ``enabled``."""
+    script = folder / "example.js"
+    known = f"const SERVE_URL = {json.dumps(url)}, CLIENT_KEY = {json.dumps(PAGE)};"
+    done = "await fetch('/done', { method: 'POST', body: JSON.stringify({ enabled }) });"
+    script.write_text(f"{known}\n{block}\n{done}\n", encoding="utf-8")
+    with page({}, script=str(script)) as served:
+        return browse(*served)
+
+
+def test_examples_of_the_page(tmp_path: Path) -> None:
+    """The blocks of docs/ofrep.md evaluate a flag."""
+    needs_browser()
+    needs("node")
+    server, in_page, launchdarkly = [block.text for block in blocks("docs/ofrep.md")]
+    rules = [{"clauses": [{"attribute": "plan", "op": "in", "values": ["team"]}], "variation": 0}]
+    shown = {"clientSideAvailability": {"usingEnvironmentId": True}, "rules": rules}
+    flag = new_flag("new-checkout") | shown | {"fallthrough": {"variation": 1}}
+    serving = Serving(keys=ALL, provider="launchdarkly")
+    serving.rig.publish({"new-checkout": flag})
+    (tmp_path / "node_modules").symlink_to(MODULES)
+    script = tmp_path / "example.mjs"
+    script.write_text(f"{server}\nconsole.log(enabled);\nprocess.exit(0);\n", encoding="utf-8")
+    with Gateway(serving.respond) as gateway:
+        url = gateway.url.removesuffix("/api")
+        environment = {**os.environ, "SERVE_URL": url, "CLIENT_KEY": SECRET}
+        assert output(["node", script], environment).split() == ["true"]
+        for block in (in_page, launchdarkly):
+            assert run_page(block, url, tmp_path) == {"enabled": True}
