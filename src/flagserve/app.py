@@ -228,7 +228,8 @@ class App:
     def _view(self, api: str, key: ClientKey, snapshot: Snapshot) -> views.View:
         """Return the flags that a key may see through an API."""
         sees = key.sees if key.kind == BROWSER else None
-        name = api, key
+        # All servers of a source see the same.
+        name = api, key if sees else (key.source, key.store_url)
         found: views.View = self._views.get(name, snapshot, lambda: views.view(snapshot, sees))
         return found
 

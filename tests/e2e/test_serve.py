@@ -162,7 +162,8 @@ def test_statuses(world: World) -> None:
     backend = world.server.backend_token("development")
     frontend = world.server.frontend_token("development")
     tokens = {backend: SECRET, frontend: PAGE, "nobody": "nobody", "": ""}
-    for route, (theirs, mine), content in product(ROUTES, tokens.items(), (body, {}, [])):
+    routes = [route for route in ROUTES if " /api/" in route]
+    for route, (theirs, mine), content in product(routes, tokens.items(), (body, {}, [])):
         method, _, path = route.partition(" ")
         sent = {"json": content} if method == "POST" else {}
         statuses = [

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from typing import TYPE_CHECKING, Any
-from unittest.mock import Mock
 
 import pytest
 
 from flagserve.gateway import MAX_BODY
 from simulators import appconfig_flags, launchdarkly_flags, split_flags, unleash_flags
 from simulators.reader_rig import DOWN, EXPIRED_S, STATE
-from simulators.serving import KEYS, ORIGIN, PAGE, SECRET, Serving, read
+from simulators.serving import KEYS, OLD, ORIGIN, PAGE, SECRET, Serving, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -453,7 +452,8 @@ def test_etag_of_a_deployment_in_progress() -> None:
         new_flags={"f": {"enabled": True}},
         deployments={"7": deployment},
     )
-    view = many(made)[2] and made.app._views.get(("ofrep", key(made)), snapshot(made), Mock)
+    many(made)
+    (_, view), *_ = made.app._views._made.values()
     assert view.moments is None
 
 
@@ -495,7 +495,9 @@ def test_warm_requests_read_little() -> None:
     made = serving("split", {"f": split(on=100)})
     one(made, "f")
     made.rig.calls()
+    many(made, secret=OLD)
     views = dict(made.app._views._made)
+    assert len(views) == 1
     made.rig.advance(EXPIRED_S)
     for number in range(20):
         one(made, "f", {"targetingKey": str(number)})
