@@ -205,7 +205,8 @@ def test_forged_requests_of_other_apis_get_nothing(provider: str, count: int) ->
             assert status in {204, 401, 404}, repr(event)[:1500]
             assert serving.rig.calls() == []
     without = sum(number for (kind, _), number in answered.items() if not kind)
-    print(f"\n{provider}: {count:,} requests, {without:,} without a key: 0 flags for those, no 5xx")
+    figures = f"{count:,} requests, {without:,} without a key: 0 flags, 0 of status 5xx"
+    print(f"\nOFREP and pages: {figures}")
     kinds = ("browser", "server")
     met = [answered[kind, status] for kind in kinds for status in (200, 400, 404)]
     met += [answered["", 401], answered["browser", 202], answered["server", 403]]
