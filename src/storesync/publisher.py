@@ -481,11 +481,12 @@ def pending_record(
 def _summary(changed: Changes) -> str:
     """Return the changes for a history record: counts, and as many names as fit."""
     shown: dict[str, list[str]] = {}
-    for word, names in changed.lists().items():
+    lists = changed.lists()
+    for word, names in lists.items():
         shown[word], room = [], NAMES_BYTES
         for name in names[:MAX_NAMES]:
             room -= len(dumps(name)) + 1
             if room < 0:
                 break
             shown[word].append(name)
-    return dumps({"counts": changed.counts(), **shown})
+    return dumps({"counts": {word: len(names) for word, names in lists.items()}, **shown})
