@@ -506,12 +506,23 @@ def _appconfig_on(evaluation: Evaluation, default: bool) -> ConvertedBool:  # no
 
 
 def _loads(text: Json) -> Json:
-    """Parse JSON; ABSENT if it is invalid, NaN or infinite."""
+    """Parse JSON; ABSENT if it is invalid, or a number in it is not finite."""
     try:
-        value = json.loads(text)
+        return _decode(text)
     except (ValueError, TypeError, RecursionError):
         return ABSENT
-    return ABSENT if value.__class__ is float and value - value != 0 else value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0:
+        raise ValueError("NaN or infinite")
+    return value
+
+
+_decode: Callable[[Json], Json] = json.JSONDecoder(
+    parse_float=_finite, parse_constant=_finite
+).decode
 
 
 PLAIN = Conversion(_plain_value, _plain_on)

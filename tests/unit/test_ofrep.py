@@ -353,6 +353,10 @@ def test_flags_that_cannot_be_evaluated() -> None:
     assert found["metadata"] == {"error": "MALFORMED_FLAG"}
     _, both, _ = many(made)
     assert (both["bad"], both["good"]["value"]) == (found, True)
+    for text in ("[NaN]", '{"a": 1e999}', "[-Infinity]"):  # no JSON can hold these numbers
+        made = serving("unleash", {"bad": unleash(variants=payload("json", text)), "f": unleash()})
+        assert [one(made, name)[0] for name in ("bad", "f")] == [400, 200]
+        assert many(made)[1]["bad"] == one(made, "bad")[1]
     odd = {"bad": {"name": "bad"}, "worse": {"conditions": 7, "defaultTreatment": 7}}
     for name in odd:
         assert one(serving("split", odd), name)[0] == 400
