@@ -93,7 +93,7 @@ def _tail(name: str, view: View, snapshot: Snapshot) -> str:
     if tail is None:
         flag = json.loads(snapshot.text("flags", name))
         version = flag.get("version")
-        version = version if isinstance(version, int) else 0
+        version = version if type(version) is int else 0
         tracked = "true" if flag.get("trackEvents") is True else "false"
         tail = f',"version":{version},"flagVersion":{version},"trackEvents":{tracked}}}'
         view.known[name] = tail

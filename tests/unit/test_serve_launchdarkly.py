@@ -54,6 +54,7 @@ def test_evaluations() -> None:
         flag("checkout.off", on=False, offVariation=None),
         flag("checkout.bad", fallthrough={"variation": 9}, version=3),
         flag("checkout.null", variations=[None]),
+        flag("checkout.version", version=True),
         flag("checkout.gone", deleted=True),
         flag("hidden"),
         launchdarkly_flags.new_flag("checkout.of-servers"),
@@ -66,6 +67,7 @@ def test_evaluations() -> None:
         "checkout.off": row(None, None),
         "checkout.bad": row(None, None, 3),
         "checkout.null": row(None, 0),
+        "checkout.version": row(True, 0, 0),
     }
     padded = {"environment": PAGE, "context": encoded(ADA)}
     assert made.send(GET, parameters=padded)[1] == found
