@@ -410,6 +410,7 @@ def break_sources(rig: Rig) -> None:
         ("usage", {"source": "prod", "days": "0"}, "range"),
         ("evaluate", {"source": "prod", "key": "new-checkout"}, "write it as JSON"),
         ("evaluate", {"source": "prod", "key": "new-checkout", "context": "ada"}, "as JSON"),
+        ("evaluate", {"source": "prod", "key": "a", "context": "[" * 50_000}, "as JSON"),
         ("evaluate", {"source": "prod", "key": 1, "context": "{}"}, "key is missing"),
     ],
 )

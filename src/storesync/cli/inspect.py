@@ -207,7 +207,7 @@ def context_argument(text: str) -> dict[str, Any]:
     """Return the context that an operator typed; BadParameter if it is no JSON object."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise click.BadParameter("""write it as JSON, such as '{"key": "ada"}'""")
