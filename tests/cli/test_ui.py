@@ -205,6 +205,7 @@ def test_only_one_method_each(ui: Ui) -> None:
         ({"Content-Length": None}, b"", 413),
         ({"Content-Length": "-1"}, b"", 413),
         ({"Content-Length": str(MAX_BODY + 1)}, b"", 413),
+        ({"Content-Length": "9" * 5_000}, b"", 413),
         ({}, b"[]", 400),
         ({}, b"{", 400),
         ({}, b"\xff", 400),

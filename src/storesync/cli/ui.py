@@ -155,7 +155,8 @@ def _body(handler: BaseHTTPRequestHandler) -> dict[str, Any]:
     length = handler.headers.get("Content-Length", "")
     if handler.headers.get_content_type() != JSON:
         raise RefusedError(415, f"the body is not {JSON}")
-    if not (length.isdecimal() and int(length) <= MAX_BODY):
+    # More digits could be too many for int().
+    if not (re.fullmatch("[0-9]{1,9}", length) and int(length) <= MAX_BODY):
         raise RefusedError(413, f"the body has no length, or more than {MAX_BODY} bytes")
     try:
         found = json.loads(handler.rfile.read(int(length)))
