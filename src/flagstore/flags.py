@@ -26,6 +26,7 @@ from flagstore.evaluation.base import (
     WRONG_TYPE,
     ContextError,
     Evaluation,
+    context_key,
 )
 from flagstore.snapshot import Snapshot
 
@@ -369,15 +370,6 @@ class Flags:
     def all(self, context: Context = None) -> dict[str, Detail]:
         """Return the detail of every flag: :meth:`ContextFlags.all`."""
         return self.for_context(context).all()
-
-
-def context_key(given: Mapping[str, Any]) -> str:
-    """Return the key of a context as a string; empty if it has none."""
-    for name in ("key", "targetingKey", "targeting_key", "userId"):
-        value = given.get(name)
-        if value is not None:
-            return str(value)
-    return ""
 
 
 def _fault(error: Exception) -> Evaluation:

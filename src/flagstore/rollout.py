@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flagstore.evaluation.appconfig import plain
 from flagstore.evaluation.appconfig_rules import as_bytes, bucket, threshold
+from flagstore.evaluation.base import context_key
+from flagstore.snapshot import Deployment
 
 if TYPE_CHECKING:
     from flagstore.snapshot import Snapshot
@@ -60,21 +62,6 @@ class Progress(NamedTuple):
         if self.next_at <= now_ms:
             expected = self._replace(next_percentage=self.percentage, next_at=0)
         return json.dumps(expected, separators=(",", ":"))
-
-
-class Deployment(NamedTuple):
-    """A gradual deployment in progress, as one process sees it."""
-
-    number: int
-    version: int
-    """The configuration version that is being deployed."""
-    previous_version: int
-    """The one before; 0 if there is none."""
-    percentage: float
-    """The share of processes or entities that have the new version, as far as this process knows.
-    At most one step ahead of what AppConfig last confirmed."""
-    new: bool
-    """Whether this process has the new version; with ``rollout_by``, entities may differ."""
 
 
 class Rollout:
@@ -168,8 +155,6 @@ class Rollout:
         with suppress(Exception):  # the caller's own: a flag client must not break its caller
             if self._by != "key":
                 return as_bytes(plain(given[self._by]))
-            from flagstore.flags import context_key  # noqa: PLC0415 - only with `rollout_by`
-
             return context_key(given).encode() or None
         return None
 

@@ -5,14 +5,26 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from flagstore.codec import LARGE_SECTION, Body, Json, LargeSegment, decode_segment, dumps
 from flagstore.errors import ConfigurationError, CorruptSnapshotError, FlagNotFoundError
 from flagstore.keys import SnapshotRecord
 
-if TYPE_CHECKING:
-    from flagstore.rollout import Deployment
+
+class Deployment(NamedTuple):
+    """A gradual deployment in progress, as one process sees it."""
+
+    number: int
+    version: int
+    """The configuration version that is being deployed."""
+    previous_version: int
+    """The one before; 0 if there is none."""
+    percentage: float
+    """The share of processes or entities that have the new version, as far as this process knows.
+    At most one step ahead of what AppConfig last confirmed."""
+    new: bool
+    """Whether this process has the new version; with ``rollout_by``, entities may differ."""
 
 
 class Info(NamedTuple):
@@ -42,7 +54,7 @@ class Info(NamedTuple):
     """How often ``on_evaluation`` raised."""
     throttled: int = 0
     """How often DynamoDB has asked this client to slow down."""
-    deployment: "Deployment | None" = None
+    deployment: Deployment | None = None
     """AppConfig: the gradual deployment in progress."""
 
 

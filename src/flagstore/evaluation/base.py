@@ -130,6 +130,15 @@ class UnsupportedError(EvaluationError):
     error = UNSUPPORTED
 
 
+def context_key(given: Mapping[str, Any]) -> str:
+    """Return the key of a context as a string; empty if it has none."""
+    for name in ("key", "targetingKey", "targeting_key", "userId"):
+        value = given.get(name)
+        if value is not None:
+            return str(value)
+    return ""
+
+
 def optional(data: "Json", name: str, kind: type | tuple[type, ...]) -> "Json":
     """Return a field, None if it is missing or null; MalformedError if it has another type."""
     value = data.get(name)
