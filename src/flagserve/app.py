@@ -182,6 +182,7 @@ class App:
         if etag and has(request, etag):
             return Response(304, etag=etag)
         flags = client.for_context(ofrep.read_context(body))
+        etag = etag if client.current() is snapshot else ""  # of others, if they were just read
         return ofrep.many(flags, view, snapshot, etag, rules=key.kind == SERVER)
 
     # -- LaunchDarkly, for browsers ---------------------------------------------------------------
@@ -196,6 +197,7 @@ class App:
         if etag and has(request, etag):
             return Response(304, etag=etag)
         flags = client.for_context(launchdarkly.read_context(asked))
+        etag = etag if client.current() is snapshot else ""  # of others, if they were just read
         return launchdarkly.evaluations(flags, view, snapshot, etag, reasons=reasons)
 
     def goals(self, _key: ClientKey, _request: Request) -> Response:

@@ -384,6 +384,27 @@ def test_etags() -> None:
     assert (status, first["main"]["value"], second["main"]["value"]) == (200, True, False)
 
 
+def test_etag_of_flags_read_just_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not that of the earlier flags, which may come back."""
+    on, off = ({"main": launchdarkly("main", on=on)} for on in (True, False))
+    made = serving("launchdarkly", on)
+    many(made)
+    made.rig.publish(off)
+    client = made.app._client(key(made))
+
+    def read_first(context: Any) -> Any:
+        made.rig.advance(EXPIRED_S)
+        return type(client).for_context(client, context)
+
+    monkeypatch.setattr(client, "for_context", read_first)
+    _, found, headers = many(made)
+    monkeypatch.undo()
+    made.rig.publish(on)
+    made.rig.advance(EXPIRED_S)
+    status, again, _ = many(made, if_none_match=headers["etag"])
+    assert (found["main"]["value"], status, again["main"]["value"]) == (False, 200, True)
+
+
 def test_ages_do_not_change_flags() -> None:
     """They are in the metadata of the bulk only, and the ETag stays."""
     made = serving("launchdarkly", {"main": launchdarkly("main")})

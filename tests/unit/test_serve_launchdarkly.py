@@ -122,6 +122,27 @@ def test_etags() -> None:
     assert (status, before["main"]["value"], after["main"]["value"]) == (200, True, False)
 
 
+def test_etag_of_flags_read_just_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not that of the earlier flags, which may come back."""
+    made = serving(flag("main"))
+    get(made)
+    made.rig.publish({"main": flag("main", on=False)})
+    (page,) = (each for each in made.app._keys.all() if each.name == "page")
+    client = made.app._client(page)
+
+    def read_first(context: Any) -> Any:
+        made.rig.advance(EXPIRED_S)
+        return type(client).for_context(client, context)
+
+    monkeypatch.setattr(client, "for_context", read_first)
+    _, found, headers = get(made)
+    monkeypatch.undo()
+    made.rig.publish({"main": flag("main")})
+    made.rig.advance(EXPIRED_S)
+    status, again, _ = get(made, if_none_match=headers["etag"])
+    assert (found["main"]["value"], status, again["main"]["value"]) == (False, 200, True)
+
+
 @pytest.mark.parametrize(
     "context",
     [
