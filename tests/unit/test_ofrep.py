@@ -443,6 +443,18 @@ def test_etags_of_rules_by_date(where: str) -> None:
     assert (etags[0], etags[3], etags[6]) == (etags[1], etags[4], etags[7])
 
 
+def test_etags_of_browsers_tell_no_date() -> None:
+    """Those of servers change when a date passes, in a flag that a browser does not see, too."""
+    made = serving("unleash", {"main": unleash(), "f": unleash(by_date("2026-01-01T12:00:00Z"))})
+    made.keys["page"] = KEYS["page"]
+    made.app = made.cold()
+    made.rig.wall.advance(NOON - 1 - made.rig.wall.now())
+    before = [many(made, secret=secret)[2]["etag"] for secret in (PAGE, SECRET)]
+    made.rig.wall.advance(2)
+    after = [many(made, secret=secret)[2]["etag"] for secret in (PAGE, SECRET)]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
+
+
 def key(made: Serving) -> Any:
     found = made.app._keys.find(SECRET)
     assert found
