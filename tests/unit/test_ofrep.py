@@ -95,6 +95,7 @@ def payload(kind: str, value: str) -> list[dict[str, Any]]:
         ("launchdarkly", launchdarkly(variations=[10, 1]), 10, "0", "STATIC"),
         ("launchdarkly", launchdarkly(variations=[10, 2.5]), 10.0, "0", "STATIC"),
         ("launchdarkly", launchdarkly(variations=[10.0]), 10.0, "0", "STATIC"),
+        ("launchdarkly", launchdarkly(variations=[2**53, 1.5]), 2.0**53, "0", "STATIC"),
         ("launchdarkly", launchdarkly(variations=[2**60, 1.5]), 2**60, "0", "STATIC"),
         ("split", split(on=100), True, "on", "STATIC"),
         ("split", split(TRUE=100), True, "TRUE", "STATIC"),
@@ -321,6 +322,7 @@ def test_what_a_browser_sees_of_launchdarkly() -> None:
         "main-marked-not": launchdarkly("main-marked-not"),
         "checkout.marked-not": launchdarkly("checkout.marked-not") | {"clientSide": True},
         "variants": launchdarkly("variants") | {"clientSideAvailability": True},
+        "by-segment": launchdarkly() | {"clientSideAvailability": {"usingEnvironmentId": 1}},
         "named-not": shown(launchdarkly("named-not")),
         "checkout.gone": shown(launchdarkly("checkout.gone", deleted=True)),
     }
@@ -382,6 +384,25 @@ def test_etags() -> None:
     made.rig.advance(EXPIRED_S)
     status, second, _ = many(made, secret=PAGE, if_none_match=etag)
     assert (status, first["main"]["value"], second["main"]["value"]) == (200, True, False)
+
+
+def test_etags_of_keys_for_other_flags() -> None:
+    """One key's ETag is no other's, although both see as many flags."""
+    other = {**KEYS["page"], "secrets": ["canary-of-another-page"], "flags": ["b"]}
+    keys = {"page": {**KEYS["page"], "flags": ["a"]}, "other": other}
+    flags = {name: shown(launchdarkly(name)) for name in ("a", "b")}
+    made = serving("launchdarkly", flags, keys=keys)
+    etag = many(made, secret=PAGE)[2]["etag"]
+    status, found, _ = many(made, secret=other["secrets"][0], if_none_match=etag)
+    assert (status, set(found)) == (200, {"b"})
+
+
+def test_etag_while_an_earlier_segment_stands_in() -> None:
+    """The response decides, since it changes as soon as the segment can be read."""
+    made = serving("launchdarkly", {"main": launchdarkly("main")})
+    etag = many(made)[2]["etag"]
+    snapshot(made).stand_ins["large"] = dict
+    assert many(made)[2]["etag"] not in {etag, ""}
 
 
 def test_etag_of_flags_read_just_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -492,6 +513,8 @@ def test_etag_of_a_deployment_in_progress() -> None:
     many(made)
     (_, view), *_ = made.app._views._made.values()
     assert view.moments is None
+    metadata = [one(made, "f", secret=secret)[1]["metadata"] for secret in (SECRET, PAGE)]
+    assert ["deployment" in each for each in metadata] == [True, False]
 
 
 def snapshot(made: Serving) -> Any:

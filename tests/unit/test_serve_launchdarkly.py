@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from simulators import launchdarkly_flags
-from simulators.reader_rig import EXPIRED_S
+from simulators.reader_rig import DOWN, EXPIRED_S
 from simulators.serving import KEYS, ORIGIN, PAGE, SECRET, Serving, read
 
 if TYPE_CHECKING:
@@ -160,6 +160,30 @@ def test_malformed_contexts(context: str) -> None:
     assert read(made.respond(event))[0] == 400
 
 
+def test_failures_that_pass_have_no_etag() -> None:
+    """As while a large segment cannot be read; reasons do not have flagstore's own words."""
+    clause = {"attribute": "", "op": "segmentMatch", "values": ["large"]}
+    rules = [{"clauses": [clause], "variation": 0}]
+    members = [f"somebody-with-a-long-name-{number}" for number in range(9_000)]
+    large = launchdarkly_flags.new_segment("large") | {"included": members}
+    made = serving(flag("main", rules=rules), segments={"large": large})
+    get(made, {"key": ""})
+    made.rig.store.error = DOWN
+    _, found, headers = get(made, query="withReasons=true")
+    assert found["main"]["reason"] == {"kind": "ERROR", "errorKind": "EXCEPTION"}
+    assert "etag" not in headers
+
+
+def test_both_apis_for_a_page() -> None:
+    """What one of them has found out about a flag is not the other's."""
+    made = serving(flag("main", variations=[1, 1.5]))
+    for _ in range(2):
+        body = {"context": {"targetingKey": "ada"}}
+        _, found, _ = made.send("POST /ofrep/v1/evaluate/flags", PAGE, body)
+        assert found["flags"][0]["value"] == 1
+        assert get(made)[1] == {"main": row(1, 0)}
+
+
 def test_malformed_paths() -> None:
     made = serving(flag("main"))
     for text in ("%%%", "a", "é", "\ud800", "e30=e30"):
@@ -167,7 +191,7 @@ def test_malformed_paths() -> None:
         status, found, _ = made.send(GET, parameters=path)
         assert (status, bool(found["message"])) == (400, True)
     event = {"routeKey": REPORT, "pathParameters": {"environment": PAGE}}
-    for method in ("GET", "DELETE", "", None):
+    for method in ("GET", "POST", "DELETE", "", None):
         event["requestContext"] = {"http": {"method": method}}
         assert read(made.respond(event))[0] == 405
 
