@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -229,16 +230,30 @@ def test_every_response_is_guarded(ui: Ui) -> None:
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
         assert not [name for name in answer.headers if name.startswith("Access-Control")]
         assert "Python" not in answer.headers["Server"]
         policy = answer.headers["Content-Security-Policy"].split("; ")
         assert policy[0] == "default-src 'none'"
         assert not [part for part in policy if "unsafe" in part or "http" in part or "*" in part]
         assert {"connect-src 'self'", "frame-ancestors 'none'", "form-action 'none'"} < {*policy}
+        assert {"base-uri 'none'", "require-trusted-types-for 'script'"} < {*policy}
     for name in ("script", "style"):
         (text,) = re.findall(f"<{name}>(.*?)</{name}>", page.text, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"{name}-src 'sha256-{digest}'" in policy
+
+
+def test_closed_connections_are_no_errors(ui: Ui, capsys: pytest.CaptureFixture[str]) -> None:
+    """Browsers drop requests that their pages no longer need: the terminal stays as it is."""
+    connection = socket.create_connection(("127.0.0.1", ui.port))
+    connection.sendall(b"GET / HTTP/1.0\r\n")
+    assert ui.get("nothing").status == 404
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()  # with a reset
+    while any("process_request_thread" in each.name for each in threading.enumerate()):
+        time.sleep(0.01)
+    assert capsys.readouterr().err == ""
 
 
 def test_page_is_one_file() -> None:
