@@ -53,7 +53,7 @@ def read_context(text: bytes) -> dict[str, Any]:
     """
     try:
         given = json.loads(text)
-        json.dumps(given, ensure_ascii=False).encode()  # has no half of a surrogate pair
+        json.dumps(given, ensure_ascii=False).encode()  # rejects half a surrogate pair
     except (ValueError, RecursionError) as error:
         raise RequestError(400, "the context is not JSON") from error
     if not isinstance(given, dict):
@@ -64,7 +64,7 @@ def read_context(text: bytes) -> dict[str, Any]:
 def evaluations(
     flags: ContextFlags, view: View, snapshot: Snapshot, etag: str, *, reasons: bool
 ) -> Response:
-    """Return all flags of a view; the ETag is that of the body if none is given.
+    """Return all flags of a view; by default, the ETag is the body's.
 
     Raises:
         RequestError: if no flag can be evaluated for this context.

@@ -1,6 +1,6 @@
 """OFREP, the OpenFeature Remote Evaluation Protocol 0.3.0, from flags to JSON. Pure.
 
-A request does not say which type it wants, so each flag has one:
+A request does not name a type, so each flag has one:
 
 LaunchDarkly
     The variation's value. If a variation is a number with a decimal point, all numbers have one.
@@ -8,7 +8,7 @@ Split
     A boolean if all treatments of the flag are ``on``, ``off``, ``true`` or ``false``, in any case;
     else the treatment, a string. Its configuration is in the metadata.
 Unleash
-    If a variant of the feature has a payload: the payload, by its type, and no value while the
+    If a variant of the feature has a payload: the payload, in its type, and no value while the
     feature is off or the variant has none. Else a boolean: whether the feature is on.
 AppConfig
     If the flag has attributes: an object of these and ``enabled``, as the agent returns it. Else a
@@ -62,7 +62,7 @@ def read_context(body: bytes) -> dict[str, Any]:
     try:
         given = json.loads(body, parse_constant=_refused)
         if b"\\u" in body:
-            json.dumps(given, ensure_ascii=False).encode()  # has no half of a surrogate pair
+            json.dumps(given, ensure_ascii=False).encode()  # rejects half a surrogate pair
     except (ValueError, RecursionError) as error:
         raise RequestError(400, "the body is not JSON", "PARSE_ERROR") from error
     found = given.get("context", {}) if isinstance(given, dict) else None
@@ -121,7 +121,7 @@ def one(detail: Detail, kind: str, *, rules: bool) -> Response:
 def many(
     flags: ContextFlags, view: View, snapshot: Snapshot, etag: str, *, rules: bool
 ) -> Response:
-    """Return the response for all flags of a view; its ETag is that of the body if none is given.
+    """Return the response for all flags of a view; by default, its ETag is the body's.
 
     Raises:
         RequestError: if no flag can be evaluated for this context.
@@ -188,7 +188,7 @@ def _variant(detail: Detail, value: object) -> str:
 
 
 def kind_of(name: str, view: View, snapshot: Snapshot) -> str:
-    """Return the type of a flag, which the view remembers."""
+    """Return the type of a flag, cached in the view."""
     kind = view.known[name]
     if kind is None:
         kind = view.known[name] = _kind(name, snapshot)
@@ -200,7 +200,7 @@ def _kind(name: str, snapshot: Snapshot) -> str:
     try:
         return ANY if find is None or text is None else find(json.loads(text), snapshot)
     except (AttributeError, LookupError, TypeError):
-        return ANY  # malformed, and so is its evaluation
+        return ANY  # malformed, so it evaluates to an error
 
 
 def _of_launchdarkly(flag: dict[str, Any], _snapshot: Snapshot) -> str:

@@ -1,4 +1,4 @@
-"""What a client's key may see of a flag set, and the ETags of what it gets. Pure."""
+"""The flags that a client's key may see, and the ETags of its responses. Pure."""
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from flagstore.snapshot import Snapshot
 
 TRANSIENT = frozenset((SEGMENT_UNAVAILABLE, EXCEPTION))
-"""Errors that may be gone at the next request, although nothing has changed."""
+"""Errors that may be gone at the next request, even if nothing has changed."""
 LAUNCHDARKLY = "launchdarkly"
 _FORMAT = b"1"
-"""Changes with what is made of the same flags for the same request."""
+"""Changes when the same flags and request give another response."""
 
 
 class View(NamedTuple):
     """The flags that a key may see."""
 
     known: dict[str, str | None]
-    """Name → what an API has found out about the flag; None if it has not looked yet."""
+    """Name → what an API has cached about the flag; None if nothing yet."""
     stamp: bytes
     """Identifies the flag set and the flags."""
     moments: "list[Moment] | None"
-    """The dates at which results change without another flag set; None if at any time."""
+    """The dates at which results change without another flag set; None: at any time."""
 
 
 def view(snapshot: "Snapshot", sees: "Callable[[str], bool] | None" = None) -> View:
@@ -51,14 +51,14 @@ def view(snapshot: "Snapshot", sees: "Callable[[str], bool] | None" = None) -> V
 
 
 def etag(view: View, snapshot: "Snapshot", asked: bytes, now: float) -> str:
-    """Return the ETag of what a key gets for a request; empty if its body has to decide.
+    """Return the ETag of a response; empty if it must come from the body.
 
-    A choice at random does not count: the client keeps the one that it has been given.
+    Random choices do not count: the client keeps the one it was given.
 
     Args:
         view: the flags that the key may see.
         snapshot: the flag set.
-        asked: what the request says.
+        asked: identifies the request.
         now: seconds since the epoch, before the flags are evaluated.
     """
     moments = view.moments
@@ -88,7 +88,7 @@ def _visible(snapshot: "Snapshot", sees: "Callable[[str], bool] | None") -> list
 
 
 def _for_browsers(text: str) -> bool:
-    """Return whether LaunchDarkly serves a flag to its SDKs for browsers, too."""
+    """Return whether LaunchDarkly also serves a flag to its SDKs for browsers."""
     availability = json.loads(text).get("clientSideAvailability")
     return isinstance(availability, dict) and availability.get("usingEnvironmentId") is True
 
@@ -96,7 +96,7 @@ def _for_browsers(text: str) -> bool:
 def _moments(snapshot: "Snapshot") -> "list[Moment] | None":
     record = snapshot.snapshot_record
     if "deployments" in json.loads(record.counts):
-        return None  # AppConfig's: who has which version changes with time
+        return None  # AppConfig: who gets which version changes over time
     if record.provider != unleash.PROVIDER:
         return []
     try:

@@ -1,12 +1,12 @@
-"""AppConfig's gradual deployments: who gets the new version, and when. No I/O but randomness.
+"""AppConfig's gradual deployments: who gets the new version, and when. No I/O except randomness.
 
 While a deployment is in progress, its flag set holds two versions: ``flags`` and ``definitions``
 of the previous one, ``new_flags`` with the flags that the new one changes or adds, and in
 ``deployments`` the deployment by its number, in the fields of AppConfig's API, with
-``PreviousVersion`` and ``RemovedFlags``. Its progress is in the source state, so a step is no
+``PreviousVersion`` and ``RemovedFlags``. Its progress is in the source state, so a step is not a
 publication.
 
-Entities, or processes, are chosen by a hash of flagstore's: docs/evaluate.md.
+Flagstore's own hash chooses entities or processes: docs/evaluate.md.
 """
 
 # Without `from __future__ import annotations`, which makes NamedTuple compile each annotation.
@@ -44,7 +44,7 @@ class Progress(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Progress":
-        """Read it from the source state; none if that is empty, or of a later version."""
+        """Parse the source state's progress; number 0 if empty or in an unknown format."""
         try:
             number, state, percentage, following, due_ms = json.loads(text)
             return cls(int(number), str(state), float(percentage), float(following), int(due_ms))
@@ -52,9 +52,9 @@ class Progress(NamedTuple):
             return cls()
 
     def dumps(self, now_ms: int) -> str:
-        """Return it as the source state holds it, at the time of a check.
+        """Return the JSON for the source state, at the time of a check.
 
-        A step that is late is not expected any more: AppConfig takes longer than predicted.
+        An overdue step is no longer expected: AppConfig takes longer than predicted.
         """
         if not self.number:
             return ""
@@ -84,9 +84,9 @@ class Rollout:
 
         Args:
             snapshot: the flag set.
-            by: chooses by ``key``, the context's key, or by another attribute; if empty, or the
-                context lacks it, by process.
-            earlier: of the flag set before: within a deployment, nobody loses the new version.
+            by: what identifies an entity: ``key``, the context's key, or another attribute. If
+                empty, or missing in the context, the process is chosen.
+            earlier: the previous flag set's; within a deployment, nobody loses the new version.
         """
         (number, text), *_ = snapshot.texts("deployments").items()
         deployment: dict[str, Any] = json.loads(text)
@@ -119,14 +119,14 @@ class Rollout:
         Args:
             text: the progress in the source state.
             now: seconds since the epoch.
-            stale: whether the last refresh failed; then it does not grow.
+            stale: whether the last refresh failed; the share does not grow then.
         """
         seen = self._seen  # once: another thread may replace it
         if text != seen[0]:
             seen = self._seen = text, Progress.parse(text)
         number, _, found, following, due_ms = seen[1]
         if number != self.number:
-            self._reached = 0.0  # an operator has published it again, or this is not known yet
+            self._reached = 0.0  # an operator published it again, or its progress is not known yet
             return 0.0
         if due_ms and now * 1000 >= due_ms and not stale:
             found = following

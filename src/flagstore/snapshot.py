@@ -19,7 +19,7 @@ class Deployment(NamedTuple):
     version: int
     """The configuration version that is being deployed."""
     previous_version: int
-    """The one before; 0 if there is none."""
+    """The version before it; 0 if there is none."""
     percentage: float
     """The share of processes or entities that have the new version, as far as this process knows.
     At most one step ahead of what AppConfig last confirmed."""

@@ -1,9 +1,9 @@
-/** Reads a source's flags from DynamoDB: loaded once, refreshed when they are used. */
+/** Read a source's flags from DynamoDB: loaded once, refreshed on use. */
 
 /**
  * Return the client of a source; the same one for the same name.
  *
- * On AWS Lambda it starts to load at once: at module scope that is during INIT. A failure is logged,
+ * On AWS Lambda it starts loading at once, at module scope during INIT. A failure is logged,
  * and the first use tries again.
  *
  * @param source Name of the source; by default `FLAGSTORE_SOURCE`. If that is not set either, the

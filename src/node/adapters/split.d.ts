@@ -18,8 +18,8 @@ import type { Client } from "../index.js";
  * const treatment = await client.getTreatment("new-checkout", { plan: "team" });
  * ```
  *
- * That package makes a client for each key and **keeps it for ever: some 10 KB per key**, so use it
- * for few keys. `@splitsoftware/splitio`, which is for servers, takes such a storage only by its
+ * That package makes a client for each key and **keeps it forever: some 10 KB per key**, so use it
+ * for few keys. `@splitsoftware/splitio`, which is for servers, takes such a storage only as its
  * second argument, which Split does not document:
  *
  * ```js

@@ -21,8 +21,8 @@ import type { Client } from "../index.js";
  * };
  * ```
  *
- * Each evaluation uses one flag set. Without `refresh()`, it starts the check that is due, and a
- * later one sees what that finds.
+ * Each evaluation uses one flag set. Without `refresh()`, it starts the check that is due, whose
+ * result a later evaluation uses.
  *
  * @param client of a source of Unleash's; it belongs to the caller, who closes it.
  */

@@ -1,7 +1,7 @@
 "use strict";
 
 /**
- * Responds to requests as AppConfig's agent does, from a source in flagstore's store.
+ * Respond to requests as AppConfig's agent does, from a source in flagstore's store.
  *
  * AWS' user guide: "Retrieving basic and multi-variant feature flags", "How to use AWS AppConfig
  * Agent". Where it is silent, an error names the reason; nothing is guessed.
@@ -12,9 +12,9 @@ const { Rollout } = require("./rollout.js");
 
 const PATH = /^\/applications\/([^/]+)\/environments\/([^/]+)\/configurations\/([^/]+)\/?$/;
 const BYTES = "latin1";
-/** Requests may ask for any number of flags that are not there. */
+/** Requests may name any number of unknown flags. */
 const MAX_WARNINGS = 1_000;
-/** A response must come, whatever the store does. */
+/** Maximum time for a response, whatever the store does. */
 const DEADLINE_MS = 5_000;
 
 /** An HTTP response other than 200, as JSON. */

@@ -1,7 +1,7 @@
 "use strict";
 
 /**
- * Evaluates AppConfig's feature flags. No I/O but a log of what should never happen.
+ * Evaluates AppConfig's feature flags. No I/O except logging what should never happen.
  *
  * The same results as flagstore/evaluation/appconfig.py: what AWS' guide leaves open is
  * UNSUPPORTED, never guessed. A value is JSON as it is stored, since JavaScript's numbers would

@@ -1,7 +1,7 @@
 "use strict";
 
 /**
- * Answers handlers that ask AppConfig's agent, in a function without its extension.
+ * Serves handlers that call AppConfig's agent, in a function without its extension.
  *
  * Loaded by `NODE_OPTIONS=--require /opt/nodejs/node_modules/flagstore/appconfig/preload.js`, it
  * opens a server on 127.0.0.1 in the function's own process, so handlers stay as they are.
@@ -10,11 +10,11 @@
  * - `FLAGSTORE_SOURCE` and others of the package: where the flags are
  * - `AWS_APPCONFIG_EXTENSION_HTTP_PORT`: as the extension's, by default 2772
  * - `FLAGSTORE_APPCONFIG_PROFILE`: `<application>/<environment>/<profile>` as in the handler's
- *   path, if it uses names; without it, the first names that are asked for are this source's
+ *   path, if it uses names; without it, the first names requested are taken as this source's
  *
  * Child processes of Node.js inherit NODE_OPTIONS: where the parent has the port, they ask the
- * parent. Worker threads ask the main thread. Whatever goes wrong here is logged, and the function
- * goes on.
+ * parent. Worker threads ask the main thread. Errors here are logged, and the function
+ * continues.
  */
 
 const { isMainThread } = require("node:worker_threads");

@@ -1,10 +1,10 @@
 "use strict";
 
 /**
- * AppConfig's gradual deployments: who gets the new version, and when. No I/O but randomness.
+ * AppConfig's gradual deployments: who gets the new version, and when. No I/O except randomness.
  *
- * The same choices as flagstore/rollout.py, which has the sections of such a flag set. Entities, or
- * processes, are chosen by flagstore's hash: docs/evaluate.md.
+ * The same choices as flagstore/rollout.py, which describes the sections of such a flag set.
+ * Flagstore's own hash chooses entities or processes: docs/evaluate.md.
  */
 
 const { randomBytes } = require("node:crypto");

@@ -1,7 +1,7 @@
 "use strict";
 
 /**
- * The values that rules compare and hash, with the meaning that they have in Python. No I/O.
+ * The values that rules compare and hash, with the same meaning as in Python. No I/O.
  *
  * An integer is a bigint and a float a number: from 2^53 on, they do not compare. Text is a string;
  * what no string of JavaScript can hold is {@link Halves}.

@@ -3,8 +3,8 @@
 /**
  * JSON as text, as Python's `json.dumps` writes it. No I/O.
  *
- * The content digest is of that text, and a number such as 1.0 or 10**30 would not survive parsing
- * here. So numbers and strings stay as they are, and only keys are put in order.
+ * The content digest covers that text, and a number such as 1.0 or 10**30 would not survive parsing
+ * here. So numbers and strings stay as they are, and only keys are sorted.
  */
 
 /** Characters that Python escapes and JSON.stringify does not. */

@@ -1,6 +1,6 @@
 "use strict";
 
-/** Where DynamoDB is, by the variables that AWS's SDKs read. No I/O. */
+/** DynamoDB's endpoint, from the variables that AWS's SDKs read. No I/O. */
 
 const { ConfigurationError } = require("./errors.js");
 

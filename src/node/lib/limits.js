@@ -1,6 +1,6 @@
 "use strict";
 
-/** Time limits and pauses of reads, in seconds, and what follows from a failure. */
+/** Time limits and pauses of reads, in seconds, and what happens after a failure. */
 
 const { randomBytes } = require("node:crypto");
 

@@ -1,7 +1,7 @@
 "use strict";
 
 /**
- * Sockets with deadlines: look up, connect, verify certificates.
+ * Sockets with deadlines: DNS lookup, connection, certificate verification.
  *
  * Deadlines are in seconds of {@link monotonic}.
  */

@@ -1,6 +1,6 @@
 "use strict";
 
-/** One flag set in memory. No I/O but by the function that reads large segments. */
+/** One flag set in memory. No I/O except in the function that reads large segments. */
 
 const { inOrder } = require("./canonical.js");
 const { LARGE_SECTION, segmentText } = require("./codec.js");

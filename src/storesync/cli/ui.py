@@ -1,7 +1,7 @@
 """The command ui: a page on this machine that shows what other commands print, and changes nothing.
 
-Pages of other websites are run by the same browser, so a request is only answered with the token
-that the command printed, under a name of this machine, and not on behalf of another website.
+The same browser runs pages of other websites, so a request must have the token that the command
+printed, be addressed to this machine, and not come from another website.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ MAX_BODY = 65_536
 JSON = "application/json"
 OK, DENIED, NOT_FOUND, NO_METHOD, BUG, FAILED = 200, 403, 404, 405, 500, 502
 STATUSES = {Exit.USAGE: 400, Exit.NOT_FOUND: NOT_FOUND, Exit.BUG: BUG}
-"""Of errors; the others are ``FAILED``."""
+"""Exit code → status of an error; others are ``FAILED``."""
 OPEN_AGAIN = "open the address that `storesync ui` printed"
 
 
-# -- who may see it -------------------------------------------------------------------------------
+# -- access to the page ---------------------------------------------------------------------------
 
 
 class Response(NamedTuple):
@@ -56,7 +56,7 @@ class Response(NamedTuple):
 
 
 class RefusedError(Exception):
-    """A request that is not answered."""
+    """A request that is refused."""
 
     def __init__(self, status: int, message: str, remedy: str = OPEN_AGAIN) -> None:
         super().__init__(message)
@@ -100,7 +100,7 @@ class Site:
             return _document(refused.status, {"error": refused.error})
 
     def _check_caller(self, headers: Message) -> None:
-        """Refuse what pages of other websites cause; a website may name this machine its host."""
+        """Refuse requests from other websites, whose domain may resolve to this machine."""
         if headers.get_all("Host", []) not in [[host] for host in self._hosts]:
             raise RefusedError(DENIED, "the request names another host")
         origins = [f"http://{host}" for host in self._hosts]
@@ -122,14 +122,14 @@ class Site:
     def _call(self, view: View, given: Mapping[str, Any]) -> Response:
         try:
             result, shown = view(self._operator, given)
-        except Exception as error:  # noqa: BLE001 - one request's; the others are still answered
+        except Exception as error:  # noqa: BLE001 - fails this request, not the server
             known = _known(error, str(given.get("source", "SOURCE")))
             return _document(STATUSES.get(known.code, FAILED), {"error": known.to_json()})
         return _document(OK, {"result": result, "shown": shown})
 
 
 def _policy(page: str) -> str:
-    """Return the policy that lets the page's own script and style run, and nothing else."""
+    """Return a policy that allows only the page's own script and style."""
     hashes = {}
     for name in ("script", "style"):
         (text,) = re.findall(f"<{name}>(.*?)</{name}>", page, re.DOTALL)
@@ -151,7 +151,7 @@ def _view(method: str, path: str) -> View:
 
 
 def _body(handler: BaseHTTPRequestHandler) -> dict[str, Any]:
-    """Read a JSON object; forms of other websites can send no such type."""
+    """Read a JSON object, a type that other websites' forms cannot send."""
     length = handler.headers.get("Content-Length", "")
     if handler.headers.get_content_type() != JSON:
         raise RefusedError(415, f"the body is not {JSON}")
@@ -195,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815 - the same
 
     def send_error(self, code: int, message: str | None = None, _: str | None = None) -> None:
-        """Refuse other methods and what is no request, with the same headers as all responses."""
+        """Refuse other methods and invalid requests, with the headers of all responses."""
         status = NO_METHOD if code == 501 else code  # noqa: PLR2004 - http.server's for methods
         self._send(_document(status, {"error": {"message": message or "not a request"}}))
 
@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(response.body)
 
     def log_message(self, *_: object) -> None:
-        """Log nothing: the page's address has the token."""
+        """Log nothing: the page's address contains the token."""
 
 
 class _Server(ThreadingHTTPServer):

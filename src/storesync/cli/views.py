@@ -1,4 +1,4 @@
-"""What the page of the command ui shows: what other commands print, as JSON and as texts."""
+"""The content of the ui command's page: the output of other commands, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     type Given = Mapping[str, Any]
     type Shown = dict[str, Any]
-    """Texts for the page, made by what makes them for the terminal."""
+    """Texts for the page, formatted as for the terminal."""
     type View = Callable[[Operator, Given], tuple[Any, Shown]]
     """Returns the document that a command prints with ``--json``, and its texts."""
 
@@ -92,7 +92,7 @@ VIEWS: dict[str, View] = {
     "GET /api/status": _status,
     "GET /api/flags": _flags,
     "GET /api/flag": _flag,
-    "POST /api/evaluate": _evaluated,  # no address has the context, which may be personal data
+    "POST /api/evaluate": _evaluated,  # a context may be personal data: not in an address
     "GET /api/history": _history,
     "GET /api/diff": _diff,
     "GET /api/usage": _usage,
@@ -111,11 +111,11 @@ def _number(given: Given, name: str) -> int:
 
 
 def _json(value: object) -> str:
-    """Format JSON here: a browser would round large numbers."""
+    """Format JSON here, since a browser would round large numbers."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _changed_lines(before: object, after: object) -> list[str]:
-    """Return the lines that differ, each with its sign, and three around them."""
+    """Return the lines that differ, each with its sign, and three lines around them."""
     old, new = _json(before).splitlines(), _json(after).splitlines()
     return list(unified_diff(old, new, lineterm=""))[2:]

@@ -3,8 +3,8 @@
 AWS' user guide and its recorded log of a deployment disagree about when steps come (30 minutes in
 steps of 20 %: every 6 minutes; 15 minutes in steps of 25 %: every 3 minutes, not 3:45), and an
 exponential deployment's times are not documented. So the first step is expected when the guide has
-it, which is later, and a further one as long after the last as that one took. A step that does not
-come then is not expected any more. Pure.
+it, which is later, and each further one after the interval before. A step that does not come then
+is no longer expected. Pure.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def sections(
 ) -> dict[str, dict[str, Json]]:
     """Return the sections ``new_flags`` and ``deployments``; see :mod:`flagstore.rollout`.
 
-    Without a deployment, they are empty: a new section would take every reader another read.
+    Without a deployment, they are empty: adding a section would cost every reader another read.
     """
     if deployment is None:
         return {"new_flags": {}, "deployments": {}}
@@ -62,7 +62,7 @@ def sections(
 
 
 def progress(deployment: Mapping[str, Json]) -> Progress:
-    """Return the progress of a deployment, as the API describes it; its log may be missing."""
+    """Return the progress of a deployment in the API's format; its log may be missing."""
     number, state = deployment["DeploymentNumber"], deployment["State"]
     found = _number(deployment.get("PercentageComplete"))
     if state == BAKING or found >= EVERYBODY:
