@@ -30,8 +30,7 @@ const RANDOM_BYTES = 16;
  */
 
 /**
- * Read the progress as the source state has it; of a later version, or if it is empty, there is
- * none.
+ * Parse the source state's progress; number 0 if empty or in an unknown format.
  *
  * @param {string} text
  * @returns {Progress}

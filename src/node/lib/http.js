@@ -11,7 +11,7 @@ const { TimeoutError, at, connect, left, monotonic } = require("./network.js");
 
 /**
  * Of a whole response, headers included: an item has up to 400 KB, and a third as much again in
- * base64. Parsed, the worst JSON of this size takes 70 MB, which a small function can bear.
+ * base64. Parsed, the worst JSON of this size takes 70 MB, which a small function can afford.
  */
 const MAX_RESPONSE_BYTES = 1_048_576;
 const MAX_LINE_BYTES = 65_536;
