@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from storesync.errors import CorruptStoreError, MalformedResponseError, RefusedSetError
 from storesync.model import Changes, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from storesync.model import FlagSet
     from storesync.providers.base import Provider
@@ -63,7 +64,7 @@ def check_items(
     Raises:
         MalformedResponseError: if the provider's own SDK would reject a document with such an item.
         RefusedSetError: if the engine could use the earlier version of an item, but not the new
-            one.
+            one, or if items now depend on each other in a circle, and the engine would follow it.
     """
     now = provider.judge(new)
     before = None
@@ -80,8 +81,31 @@ def check_items(
         was_usable = before and place in changed_items and before(*place) is Verdict.USABLE
         if verdict is Verdict.DAMAGED and was_usable:
             damaged.append(f"{section}/{key}")
+    if old and before and provider.dependencies_nest and not damaged:
+        cycle = _cycle(new, changed.changed, provider)
+        if cycle and not _cycle(old, cycle, provider):
+            damaged = [f"{section}/{key}" for section, key in cycle]
     if damaged:
         raise _refused(f"{_some(damaged)} can no longer be evaluated", "the published set", digest)
+
+
+def _cycle(
+    flags: FlagSet, places: Iterable[tuple[str, str]], provider: Provider
+) -> list[tuple[str, str]]:
+    """Return items that depend on each other in a circle and that these items lead to, if any."""
+    graph: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    left = [*places]
+    while left:
+        place = left.pop()
+        if place not in graph:
+            item = flags.item(*place)
+            graph[place] = set() if item is None else {*provider.references(place[0], item)}
+            left += graph[place]
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list({*error.args[1]})
+    return []
 
 
 def check_versions(

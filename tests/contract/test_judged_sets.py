@@ -125,6 +125,10 @@ def only(**fields: Any) -> Alter:
     return lambda flag: (flag.clear(), flag.update(fields))
 
 
+def itself(field: str, reference: str, name: str, **more: Any) -> Alter:
+    return lambda flag: flag.update({field: [{reference: flag[name], **more}]})
+
+
 def clause(**fields: Any) -> Alter:
     return set_to(rules=[{"id": "r", "variation": 0, "clauses": [{"attribute": "a", **fields}]}])
 
@@ -139,6 +143,7 @@ DAMAGES: dict[str, dict[str, Alter]] = {
             fallthrough={"rollout": {"variations": [{"variation": 0, "weight": 100_001}]}}
         ),
         "a date beyond all floats": clause(op="before", values=[10**309]),
+        "its own prerequisite": itself("prerequisites", "key", "key", variation=0),
     },
     "unleash": {
         "enabled is a text": set_to(enabled="yes"),
@@ -162,6 +167,7 @@ DAMAGES: dict[str, dict[str, Alter]] = {
             for condition in flag["conditions"]
             for matcher in condition["matcherGroup"]["matchers"]
         ],
+        "its own prerequisite": itself("prerequisites", "n", "name", ts=["on"]),
     },
     "appconfig": {
         "enabled is a number": only(enabled=7),
@@ -208,6 +214,14 @@ def test_reference_to_an_invalid_key_is_suspect() -> None:
     depend = set_to(dependencies=[{"feature": "\ud800"}])
     with pytest.raises(SuspectSetError):
         Judged("unleash").sync(each_flag("unleash", depend))
+
+
+def test_circle_of_parents_is_published() -> None:
+    """Unleash's engine does not follow it: a parent with parents is unsatisfied."""
+    rig = Judged("unleash")
+    assert rig.sync(each_flag("unleash", itself("dependencies", "feature", "name"))).outcome == (
+        "published"
+    )
 
 
 @pytest.mark.parametrize(

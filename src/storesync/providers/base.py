@@ -118,6 +118,8 @@ class Provider(ABC):
     """Names of the ``options`` of its sources."""
     webhook_options: tuple[str, ...] = ()
     """Names of the ``options`` of its webhooks."""
+    dependencies_nest: bool = True
+    """Whether dependencies of dependencies count: items in a circle cannot be evaluated then."""
     revisions_of: str = ""
     """Key in ``meta`` whose value two sets must share for their revisions to be comparable."""
 

@@ -31,6 +31,7 @@ class Unleash(base.Provider):
 
     name = "unleash"
     title = "Unleash"
+    dependencies_nest = False
     methods = ("authorization", "header", "url")
     options = ("environment", "app_name")
     webhook_options = ("environment",)
