@@ -528,6 +528,7 @@ def test_no_secret_is_sent(
 def test_command(rig: Rig) -> None:
     """It prints one address, serves it, logs no request, changes nothing, and ends with Ctrl-C."""
     records = rig.state(), rig.parameters()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background
     process = subprocess.Popen(
         [REPOSITORY / "tools" / "storesync", "ui", "--json"],
         env={"PATH": os.environ["PATH"], **rig.environ},
@@ -535,6 +536,7 @@ def test_command(rig: Rig) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)  # of a shell ignores it, and so would its children
     assert process.stdout
     text = "".join(process.stdout.readline() for _ in range(3))
     ui = Ui(json.loads(text)["url"])
