@@ -30,8 +30,6 @@ export interface Options {
   replicas?: number;
   /** Whether to load at once; by default `FLAGSTORE_PRELOAD`, or on Lambda. */
   preload?: boolean;
-  /** AppConfig: who gets a new version first: "" for processes, "key", or an attribute's name. */
-  rolloutBy?: string;
   /**
    * `counts`: count the evaluations that the adapters see, and print them for the provider's
    * dashboard (`FLAGSTORE_USAGE`); off by default. Exposures and events are for Python.
@@ -49,8 +47,6 @@ export interface Options {
 export class Client {
   constructor(source: string, options?: Options);
   readonly source: string;
-  /** The option; "" by default. */
-  readonly rolloutBy: string;
 
   /**
    * Return the flag set, loading it first or checking for a newer one if that is due. Calls at the

@@ -14,7 +14,7 @@ const { bucket, threshold } = require("./values.js");
 const EVERYBODY = 100;
 /** In the progress, after the deployment's number and state. */
 const NUMBERS = 3;
-const NONE = Object.freeze({ number: 0, state: "", percentage: 0, nextPercentage: 0, nextAt: 0 });
+const NONE = Object.freeze({ number: 0, percentage: 0, nextPercentage: 0, nextAt: 0 });
 const RANDOM_BYTES = 16;
 
 /**
@@ -22,7 +22,6 @@ const RANDOM_BYTES = 16;
  *
  * @typedef {object} Progress
  * @property {number} number the deployment's number; 0 for none
- * @property {string} state `DEPLOYING` or `BAKING`
  * @property {number} percentage
  * @property {number} nextPercentage one step further
  * @property {number} nextAt when that step is expected, in milliseconds since the epoch; 0 if
@@ -36,10 +35,10 @@ const RANDOM_BYTES = 16;
  * @returns {Progress}
  */
 function parseProgress(text) {
-  const [number, state, ...numbers] = fieldsOf(text);
+  const [number, , ...numbers] = fieldsOf(text);
   const [percentage, nextPercentage, nextAt] = numbers;
   const complete = numbers.length === NUMBERS && [number, ...numbers].every(Number.isFinite);
-  return complete ? { number, state, percentage, nextPercentage, nextAt } : NONE;
+  return complete ? { number, percentage, nextPercentage, nextAt } : NONE;
 }
 
 function fieldsOf(text) {
@@ -63,9 +62,6 @@ class Rollout {
     const deployment = snapshot.item("deployments", number);
     this.snapshot = snapshot;
     this.number = Number(number);
-    this.version = Number(deployment.ConfigurationVersion);
-    /** 0 if there is none. */
-    this.previousVersion = Number(deployment.PreviousVersion);
     this.domain = Buffer.from(`flagstore:deployment:${snapshot.meta.profile ?? ""}:${number}:`);
     this.text = "";
     this.progress = NONE;
@@ -127,4 +123,4 @@ function processEntity() {
   return drawn;
 }
 
-module.exports = { Rollout, parseProgress };
+module.exports = { Rollout };

@@ -20,7 +20,6 @@ const DEFAULTS = {
   maxAgeS: Infinity,
   replicas: undefined,
   preload: undefined,
-  rolloutBy: "",
   usage: undefined,
   store: undefined,
   clock: () => Date.now() / 1000,
@@ -43,7 +42,6 @@ class Client {
   constructor(source, options = {}) {
     const given = checkOptions(options);
     this.source = checkSource(source);
-    this.rolloutBy = given.rolloutBy;
     this.#maxAgeS = given.maxAgeS;
     this.#monotonic = given.monotonic;
     this.#cache = new SnapshotCache(source, {
@@ -172,9 +170,9 @@ let preloadBy;
  */
 function client(source = process.env.FLAGSTORE_SOURCE ?? "", options = {}) {
   if (source === "") return new Nameless();
-  const loads = options.preload ?? loadsAtOnce(process.env);
   let entry = clients.get(source);
   if (entry === undefined) {
+    const loads = options.preload ?? loadsAtOnce(process.env);
     entry = { made: new Client(source, options), options };
     clients.set(source, entry);
     if (loads || ON_LAMBDA in process.env) entry.made.start({ loads });
