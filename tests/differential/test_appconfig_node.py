@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from differential import appconfig_cases as cases
+from flagstore.codec import dumps
 from flagstore.evaluation import base
 from flagstore.evaluation.appconfig import AppConfigEngine
 from flagstore.rollout import Rollout
@@ -79,7 +80,7 @@ def compare(ask: Ask, make: Make, count: int, seed: int) -> tuple[Counter[str], 
     while done < count:
         meta, flags, contexts = make(random)
         keys = [*flags, "hasOwnProperty"] if random.random() < 0.1 else [*flags]
-        sections = {"flags": [(key, json.dumps(flag)) for key, flag in flags.items()]}
+        sections = {"flags": [(key, dumps(flag)) for key, flag in flags.items()]}
         answer = ask(
             task="evaluated",
             meta=meta,

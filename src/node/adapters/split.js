@@ -128,12 +128,11 @@ class View {
     if (this.#index !== undefined) return this.#index;
     const [sets, types] = [new Map(), new Map()];
     const fetched = this.snapshot.meta.sets;
-    for (const name of this.snapshot.keys("flags")) {
-      const flag = this.snapshot.item("flags", name);
+    for (const flag of this.snapshot.items("flags")) {
       types.set(flag.trafficTypeName, (types.get(flag.trafficTypeName) ?? 0) + 1);
       for (const set of flag.sets ?? []) {
         if (fetched?.length && !fetched.includes(set)) continue;
-        sets.set(set, (sets.get(set) ?? new Set()).add(name));
+        sets.set(set, (sets.get(set) ?? new Set()).add(flag.name));
       }
     }
     this.#index = { sets, types };

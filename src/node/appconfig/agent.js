@@ -7,7 +7,8 @@
  * Agent". Where it is silent, an error names the reason; nothing is guessed.
  */
 
-const { AppConfigEngine, FREEFORM, SPLIT_HASH, membersOf, objectOf } = require("./engine.js");
+const { members } = require("../lib/canonical.js");
+const { AppConfigEngine, FREEFORM, SPLIT_HASH, objectOf } = require("./engine.js");
 const { Rollout } = require("./rollout.js");
 
 const PATH = /^\/applications\/([^/]+)\/environments\/([^/]+)\/configurations\/([^/]+)\/?$/;
@@ -192,13 +193,13 @@ class Agent {
       if (found.error) throw this.failure(engine, asked[0], found.error);
       return this.flagOf(found);
     }
-    const members = [];
+    const flags = [];
     for (const key of asked.length > 0 ? new Set(asked) : engine.items.keys("flags")) {
       const found = this.evaluate(engine, key, context);
-      if (found.error === "") members.push([key, this.flagOf(found)]);
+      if (found.error === "") flags.push([key, this.flagOf(found)]);
       else this.warnOnce(`${this.failure(engine, key, found.error).message}. Responses lack it`);
     }
-    return objectOf(members);
+    return objectOf(flags);
   }
 
   evaluate(engine, key, context) {
@@ -229,10 +230,10 @@ class Agent {
   flagOf(found) {
     let flag = this.flags.get(found);
     if (flag === undefined) {
-      const members = membersOf(found.json);
-      members.set("enabled", String(found.config));
-      if (found.variant !== null) members.set("_variant", JSON.stringify(found.variant));
-      flag = objectOf(members);
+      const fields = members(found.json);
+      fields.set("enabled", String(found.config));
+      if (found.variant !== null) fields.set("_variant", JSON.stringify(found.variant));
+      flag = objectOf(fields);
       this.flags.set(found, flag);
     }
     return flag;

@@ -8,6 +8,7 @@
  * lose some of it.
  */
 
+const { elements, members } = require("../lib/canonical.js");
 const { compileRule } = require("./rules.js");
 const { contextOf, stripped } = require("./values.js");
 
@@ -107,7 +108,7 @@ function freeform(json) {
 function compileFlag(json, splitKey) {
   try {
     if (typeOf(json) !== "object") return () => MALFORMED;
-    const item = membersOf(json);
+    const item = members(json);
     if (item.has("_variants")) return multiVariant(item, splitKey);
     const found = basic(item);
     return () => found;
@@ -142,7 +143,7 @@ function isOn(enabled) {
 
 /** Compile variants: the first whose rule is true, else the last one, which has no rule. */
 function multiVariant(item, splitKey) {
-  const variants = elementsOf(required(item, "_variants", "array"));
+  const variants = elements(required(item, "_variants", "array"));
   if (variants.length === 0) throw new MalformedError("_variants");
   const listed = variants.map((json, index) =>
     variantOf(json, index, index === variants.length - 1),
@@ -162,7 +163,7 @@ function multiVariant(item, splitKey) {
 
 function variantOf(json, index, isLast) {
   if (typeOf(json) !== "object") throw new MalformedError("_variants");
-  const variant = membersOf(json);
+  const variant = members(json);
   const rule = stripped(optional(variant, "rule", "string") ?? "");
   // AppConfig refuses such a document.
   if ((rule !== "") === isLast) throw new MalformedError("rule");
@@ -199,8 +200,6 @@ const TYPES = new Map([
   ["f", "boolean"],
   ["n", "null"],
 ]);
-const PIECE = /"[^"\\]*(?:\\[^][^"\\]*)*"|[{}[\],]/g;
-const MEMBER = /^\s*("[^"\\]*(?:\\[^][^"\\]*)*")\s*:\s*([^]*)$/;
 
 function typeOf(json) {
   return TYPES.get(json[0]) ?? "number";
@@ -223,40 +222,9 @@ function checked(json, name, types) {
   return json;
 }
 
-/**
- * Return the members of an object, each as JSON.
- *
- * @param {string} json
- * @returns {Map<string, string>}
- */
-function membersOf(json) {
-  const members = new Map();
-  for (const part of elementsOf(json)) {
-    const [, name, value] = MEMBER.exec(part);
-    members.set(JSON.parse(name), value);
-  }
-  return members;
-}
-
-/** Return the elements of an array or object, each as JSON. */
-function elementsOf(json) {
-  const parts = [];
-  let [depth, start] = [0, 1];
-  for (const { 0: piece, index } of json.matchAll(PIECE)) {
-    const [opens, closes] = ["{[".includes(piece), "}]".includes(piece)];
-    if (closes) depth -= 1;
-    if ((closes && depth === 0) || (piece === "," && depth === 1)) {
-      parts.push(json.slice(start, index).trim());
-      start = index + 1;
-    }
-    if (opens) depth += 1;
-  }
-  return parts.length === 1 && parts[0] === "" ? [] : parts;
-}
-
 /** Return an object of members that are JSON. */
-function objectOf(members) {
-  return `{${[...members].map(([name, json]) => `${JSON.stringify(name)}:${json}`).join(",")}}`;
+function objectOf(fields) {
+  return `{${[...fields].map(([name, json]) => `${JSON.stringify(name)}:${json}`).join(",")}}`;
 }
 
-module.exports = { AppConfigEngine, FREEFORM, SPLIT_HASH, membersOf, objectOf };
+module.exports = { AppConfigEngine, FREEFORM, SPLIT_HASH, objectOf };

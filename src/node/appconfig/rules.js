@@ -19,7 +19,6 @@ const {
   isNumber,
   isText,
   ordered,
-  stripped,
   textOf,
   textual,
   threshold,
@@ -66,10 +65,7 @@ const ESCAPES = new Map([
 class Tokens {
   constructor(text, flag) {
     this.flag = flag;
-    this.left = [
-      { kind: "", content: "" },
-      ...tokensOf(stripped(text, { start: false })).reverse(),
-    ];
+    this.left = [{ kind: "", content: "" }, ...tokensOf(text).reverse()];
   }
 
   /** Consume the next token if it is this one. */

@@ -109,11 +109,11 @@ const SPACES = new Set(
     "\u2009\u200a\u2028\u2029\u202f\u205f\u3000",
 );
 
-/** Return text without whitespace at its ends, or at its end only. */
-function stripped(text, { start = true } = {}) {
+/** Return text without whitespace at its ends. */
+function stripped(text) {
   let [from, to] = [0, text.length];
   while (to > 0 && SPACES.has(text[to - 1])) to -= 1;
-  while (start && from < to && SPACES.has(text[from])) from += 1;
+  while (from < to && SPACES.has(text[from])) from += 1;
   return text.slice(from, to);
 }
 

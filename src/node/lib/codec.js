@@ -98,6 +98,8 @@ class Body {
   #dictionaries;
   /** Section → key → JSON, undefined if it was removed: changes after the blocks. */
   #overlay = NOTHING;
+  /** Section → its keys in order. */
+  #keys = new Map();
 
   /**
    * Verify all digests of a body.
@@ -168,9 +170,14 @@ class Body {
 
   /** Return the keys of a section in order, large segments included. */
   keys(section) {
-    const found = new Set(section === LARGE_SECTION ? this.large.keys() : []);
-    for (const [key] of this.items(section)) found.add(key);
-    return inOrder(found);
+    let keys = this.#keys.get(section);
+    if (keys === undefined) {
+      const found = new Set(section === LARGE_SECTION ? this.large.keys() : []);
+      for (const [key] of this.items(section)) found.add(key);
+      keys = inOrder(found);
+      if (keys.length > 0) this.#keys.set(section, keys); // callers may invent any section
+    }
+    return [...keys]; // handed out
   }
 
   /** Yield key and item, parsed, of a whole section but its large segments: a block at a time. */
@@ -238,5 +245,4 @@ module.exports = {
   checkSegment,
   segmentPrefix,
   segmentText,
-  wholeDigest,
 };
