@@ -85,9 +85,9 @@ class SnapshotCache {
    */
   async snapshot({ segments = false } = {}) {
     const by = this.current === undefined ? this.#monotonic() + FIRST_LOAD_S : undefined;
-    const snapshot = await this.#upToDate();
+    await this.#upToDate();
     if (segments) await this.#segments.loadAll(by).catch(() => undefined);
-    return this.current ?? snapshot;
+    return this.current;
   }
 
   /**
@@ -95,10 +95,7 @@ class SnapshotCache {
    * for the flag set, and tries again what failed. Logs a failure.
    */
   preload(deadline) {
-    const load = async () => {
-      if (this.current === undefined) await this.#loaded(await this.#load(deadline));
-    };
-    const flags = this.#take(load, deadline - this.#monotonic());
+    const flags = this.#loadInTurn(deadline);
     this.#preloading = flags.catch(() => undefined);
     const all = flags.then(() => this.#segments.loadAll(deadline));
     this.#preloaded = all.catch((error) => {
@@ -152,31 +149,38 @@ class SnapshotCache {
       this.#loading ??= this.#firstLoad().finally(() => {
         this.#loading = undefined;
       });
-      return this.#loading;
-    }
-    if (this.#isDue()) {
+      await this.#loading;
+    } else if (this.#isDue()) {
       this.#refreshing ??= this.#refreshInTurn().finally(() => {
         this.#refreshing = undefined;
       });
       await this.#refreshing;
     }
-    return this.current;
   }
 
   async #firstLoad() {
     await this.#preloading;
-    if (this.current !== undefined) return this.current;
+    if (this.current !== undefined) return;
     if (this.#error !== undefined && !this.#isDue()) throw this.#error;
-    const deadline = this.#monotonic() + FIRST_LOAD_S;
     try {
-      await this.#take(async () => this.#loaded(await this.#load(deadline)), FIRST_LOAD_S);
+      await this.#loadInTurn(this.#monotonic() + FIRST_LOAD_S);
     } catch (error) {
       if (error instanceof ConfigurationError) throw error;
       const reason = notLoaded(error);
       this.#failed(reason);
       throw reason;
     }
-    return this.current;
+  }
+
+  /** Load the first flag set by a deadline, which includes the wait for the turn. */
+  async #loadInTurn(deadline) {
+    const found = await this.#turns.take(async () => {
+      if (this.current === undefined) await this.#loaded(await this.#load(deadline));
+      return this.current;
+    }, deadline - this.#monotonic());
+    if (found === undefined) {
+      throw new NotLoadedError(`another call is still reading '${this.#source}'`);
+    }
   }
 
   async #load(deadline, options) {
@@ -299,15 +303,6 @@ class SnapshotCache {
       this.#stalenessLogged = true;
       log(`flags of '${this.#source}' are stale: ${error.message}`);
     }
-  }
-
-  async #take(load, seconds) {
-    let taken = false;
-    await this.#turns.take(async () => {
-      taken = true;
-      await load();
-    }, seconds);
-    if (!taken) throw new NotLoadedError(`another call is still reading '${this.#source}'`);
   }
 
   /** Return what reads the store, which is opened at the first read. */

@@ -47,8 +47,7 @@ class Stream {
     this.#socket = socket;
     socket.on("data", (data) => this.#receive(data));
     socket.on("error", (error) => this.#end(error));
-    socket.on("close", () => this.#end(new Error("the server closed the connection")));
-    socket.on("end", () => this.close());
+    for (const event of ["close", "end"]) socket.on(event, () => this.close());
     socket.unref();
   }
 

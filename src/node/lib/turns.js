@@ -18,18 +18,18 @@ class Turns {
     let timer;
     let given = true;
     const late = new Promise((resolve) => {
-      timer = setTimeout(resolve, Math.max(0, seconds) * 1000).unref();
+      const giveUp = () => {
+        given = false;
+        resolve(undefined);
+      };
+      timer = setTimeout(giveUp, Math.max(0, seconds) * 1000).unref();
     });
     const result = before.then(() => {
       clearTimeout(timer);
       return given ? work() : undefined;
     });
     this.#last = result.catch(() => undefined);
-    const end = late.then(() => {
-      given = false;
-      return undefined;
-    });
-    return Promise.race([result, end]);
+    return Promise.race([result, late]);
   }
 }
 
