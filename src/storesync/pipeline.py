@@ -48,7 +48,6 @@ SPACING_MS = 1_000
 """Minimum time between starts of a source's checks in a burst. A lone sync request never waits."""
 HOLD_MS = 180_000
 """How long a suspect set has to persist before it is published: caches lag for seconds."""
-OLDER = "it is older than the published one"
 SHOWN_CHARS = 300
 DEPLOYMENT_CHECK_MS = 60_000
 """Time between the checks of a gradual deployment."""
@@ -333,7 +332,7 @@ class Sync:
             guard.check(new, olds, digest=digest, members=self._provider.members)
         missing = guard.dangling(new, old, changed, self._provider)
         if older:
-            self._hold(check, digest, OLDER)
+            self._hold(check, digest, "it is older than the published one")
         elif missing:
             self._hold(check, digest, f"it refers to missing items: {', '.join(sorted(missing))}")
 
