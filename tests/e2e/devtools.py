@@ -8,15 +8,12 @@ import select
 import subprocess
 import time
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from .browser import OPTIONS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 TIMEOUT_S = 10
-KEYS = {"Tab": 9, "Enter": 13, " ": 32, "Backspace": 8, "ArrowDown": 40, "ArrowUp": 38}
+KEYS = {"Tab": 9, "Enter": 13, " ": 32, "Backspace": 8, "ArrowDown": 40}
 """Codes of keys that do something else than write a character."""
 SHIFT = 8
 PIPES = 'exec "$@" 3<&"$COMMANDS" 4>&"$ANSWERS"'
@@ -100,21 +97,16 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, expression: str) -> Any:
+    def wait(self, expression: str) -> None:
         """Wait until JavaScript is true."""
-        return self.wait_for(lambda: self.run(f"!!({expression})"), expression)
-
-    @staticmethod
-    def wait_for(check: Callable[[], Any], what: str) -> Any:
         deadline = time.monotonic() + TIMEOUT_S
-        while not (found := check()):
-            assert time.monotonic() < deadline, f"not within {TIMEOUT_S} s: {what}"
+        while not self.run(f"!!({expression})"):
+            assert time.monotonic() < deadline, f"not within {TIMEOUT_S} s: {expression}"
             time.sleep(0.02)
-        return found
 
-    def resize(self, width: int, height: int = 800, scale: float = 1) -> None:
-        """Show the page in a window of this size in CSS pixels; *scale* is the zoom."""
-        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+    def resize(self, width: int, scale: float = 1) -> None:
+        """Show the page in a window of this width in CSS pixels; *scale* is the zoom."""
+        size = {"width": width, "height": 800, "deviceScaleFactor": scale, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
 
     def prefer(self, **features: str) -> None:

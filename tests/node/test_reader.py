@@ -235,7 +235,7 @@ def test_reader_during_publications(
     rig.provider.change(**content(1))
     rig.sync()
     kills = generation = 0
-    with reading(rig, tmp_path) as (ask, relay):
+    with reading(rig, tmp_path) as (ask, _):
         ask(do="watch")
         for generation in range(2, publications + 2):
             monkeypatch.setattr(keys, "INLINE_BYTES", 300_000 if generation % 2 else 0)
@@ -246,7 +246,6 @@ def test_reader_during_publications(
         ask(do="reads", least=required)
         seen = ask(do="stop")
         same_as_python(rig, ask(do="read", after=EXPIRED_S))
-        del relay
     assert seen["error"] == ""
     assert kills > publications / 10
     assert seen["reads"] >= required

@@ -60,7 +60,6 @@ class Vector:
         stale: bool = False,
         lag: Mapping[Key, Record] | None = None,
         missing: Mapping[str, str] | None = None,
-        segments: bool = True,
     ) -> None:
         """Note the store as it is now.
 
@@ -72,7 +71,6 @@ class Vector:
             stale: whether a refresh fails.
             lag: records that reads see unless they are consistent.
             missing: large segments that cannot be read, and the error.
-            segments: whether the reader loads all large segments.
         """
         step: dict[str, Any] = {
             "records": self._changed(),
@@ -81,7 +79,6 @@ class Vector:
             "error": error,
             "stale": stale,
             "missing": dict(missing or {}),
-            "segments": segments,
         }
         if sections is not None:
             step["set"] = self._set(sections, meta or {})

@@ -24,7 +24,7 @@ const DIGEST_LENGTH = 32;
  * @param {number} [options.segmentBytes] size of their chunks
  */
 function publish(records, sections, { token, nonce = `n${token}`, ...options }) {
-  const { chunkBytes, large = {}, segmentBytes = 350_000, provider = "model" } = options;
+  const { chunkBytes, large = {}, segmentBytes = 350_000 } = options;
   const table = {};
   const blocks = [];
   for (const [section, items] of Object.entries(sections)) {
@@ -45,7 +45,7 @@ function publish(records, sections, { token, nonce = `n${token}`, ...options }) 
   const record = {
     token,
     nonce,
-    provider,
+    provider: "model",
     digest: `digest of ${token}`,
     counts: JSON.stringify(countsOf(sections, large)),
     published_at: token * 1000,

@@ -117,4 +117,4 @@ function clientOf(store, clock, options = {}) {
   return new Client("prod", { store, replicas: 1, ...clocks, ...options });
 }
 
-module.exports = { FakeClock, RecordsStore, applyStep, clientOf, placeOf, recordOf };
+module.exports = { FakeClock, RecordsStore, applyStep, clientOf, placeOf };
