@@ -68,11 +68,14 @@ class Rig:
         return str(path)
 
     def add(self, name: str, provider: Any, *more: str) -> Done:
-        """Add a source of a provider that runs here."""
+        """Add a source of a provider that runs here; of AppConfig, by its options."""
         kind = type(provider).__name__.removesuffix("Simulator").lower()
-        key = ("--key-file", self.file("key", provider.sdk_key))
+        if kind == "appconfig":
+            known = [f"--option={each}={text}" for each, text in provider.options.items()]
+        else:
+            known = ["--key-file", self.file("key", provider.sdk_key)]
         address = ("--base-url", provider.url, "--allow-http")
-        return self.run("source", "add", name, "--provider", kind, *key, *address, *more)
+        return self.run("source", "add", name, "--provider", kind, *known, *address, *more)
 
     def parameter(self, path: str) -> Any:
         ssm = self.aws.client("ssm")

@@ -69,9 +69,7 @@ def test_deployment_in_progress(rig: Rig) -> None:
     with AppConfigSimulator(
         *rich_flags(5), access_key=ACCESS_KEY_ID, secret_key=SECRET_ACCESS_KEY
     ) as server:
-        options = [f"--option={name}={text}" for name, text in server.options.items()]
-        add = ("source", "add", "shop", "--provider", "appconfig", *options)
-        assert rig.run(*add, "--base-url", server.url, "--allow-http").code == 0
+        assert rig.add("shop", server).code == 0
         rig.json("sync", "shop")
         assert rig.json("status", "shop")["sources"][0]["deployment"] is None
         number = server.deploy(server.put(server.current()), Strategy(30, 20))
@@ -97,9 +95,7 @@ def test_refused_deployment(rig: Rig) -> None:
     with AppConfigSimulator(
         values, definitions, access_key=ACCESS_KEY_ID, secret_key=SECRET_ACCESS_KEY
     ) as server:
-        options = [f"--option={name}={text}" for name, text in server.options.items()]
-        add = ("source", "add", "shop", "--provider", "appconfig", *options)
-        assert rig.run(*add, "--base-url", server.url, "--allow-http").code == 0
+        assert rig.add("shop", server).code == 0
         rig.json("sync", "shop")
         few = {key: dict(list(each.items())[:5]) for key, each in server.current().items()
                if isinstance(each, dict)}  # fmt: skip
@@ -116,9 +112,7 @@ def test_appconfig_experiment(rig: Rig) -> None:
     key = "search-flag-0001"
     keys = {"access_key": ACCESS_KEY_ID, "secret_key": SECRET_ACCESS_KEY}
     with AppConfigSimulator(values, definitions, **keys) as server:
-        options = [f"--option={name}={text}" for name, text in server.options.items()]
-        add = ("source", "add", "shop", "--provider", "appconfig", *options, "--allow-http")
-        assert rig.run(*add, "--base-url", server.url).code == 0
+        assert rig.add("shop", server).code == 0
         server.run_experiment(key, experiment(values[key], '(eq $country "CH")', 50))
         get = ("get", "shop", key, "--context", '{"entityId": "ada", "country": "CH"}')
         for replace, error, rule in (
@@ -126,12 +120,12 @@ def test_appconfig_experiment(rig: Rig) -> None:
             (("--replace", "--option=split_hash=flagstore"), "", "split (flagstore's hash)"),
         ):
             if replace:
-                assert rig.run(*add, "--base-url", server.url, *replace).code == 0
+                assert rig.add("shop", server, *replace).code == 0
             assert rig.json("sync", "shop")["sources"][0]["outcome"] == "published"
             detail = rig.json(*get)["detail"]
             assert (detail["error"], detail["rule"]) == (error, rule)
             assert rig.run("diff", "shop", "--exit-code").code == 0
-        wrong = rig.run(*add, "--replace", "--option=split_hash=aws", "--base-url", server.url)
+        wrong = rig.add("shop", server, "--replace", "--option=split_hash=aws")
         assert (wrong.code, '"split_hash" must be flagstore; omit it' in wrong.err) == (4, True)
     assert rig.json("status", "--check")["sources"][0]["state"] == "ok"
     assert rig.run("history", "shop").code == 0

@@ -23,7 +23,7 @@ import pytest
 
 from flagstore.keys import state_key
 from simulators.appconfig import AppConfigSimulator, Strategy
-from simulators.appconfig_flags import definition, document
+from simulators.rollout_rig import doc
 from storesync.cli import views
 from storesync.cli.app import Operator
 from storesync.cli.screen import CommandError, Screen
@@ -341,19 +341,12 @@ def test_usage(rig: Rig, prod: LaunchDarklySimulator, ui: Ui) -> None:
 
 def test_gradual_deployment(rig: Rig, ui: Ui) -> None:
     """Its percentage and next step, and which version a context has."""
-
-    def set_of(limit: int) -> dict[str, Any]:
-        return document({"a": {"enabled": True, "limit": limit}}, {"a": definition()})
-
     with AppConfigSimulator({}) as server:
         server.checks_signatures = False
-        server.roll_out(server.put(set_of(1)))
-        options = [f"--option={name}={text}" for name, text in server.options.items()]
-        address = ("--base-url", server.url, "--allow-http")
-        add = ("source", "add", "shop", "--provider", "appconfig", *options, *address)
-        assert rig.run(*add).code == 0
+        server.roll_out(server.put(doc({"a": 1})))
+        assert rig.add("shop", server).code == 0
         assert rig.run("sync", "shop").code == 0
-        number = server.deploy(server.put(set_of(2)), Strategy(30, 20, bake_minutes=30))
+        number = server.deploy(server.put(doc({"a": 2})), Strategy(30, 20, bake_minutes=30))
         server.step(number, 40.0)
         assert rig.run("sync", "shop").code == 0
     (source,) = rig.json("status", "shop")["sources"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -21,6 +20,7 @@ from flagstore.codec import dumps
 from flagstore.evaluation import base
 from flagstore.evaluation.appconfig import AppConfigEngine
 from flagstore.rollout import Rollout
+from node.processes import node
 from sdks.processes import started
 from simulators.flag_items import Items
 
@@ -40,10 +40,7 @@ PROFILE = "ba8toh7/pgil2o7/ga3tqep"
 @pytest.fixture(scope="module")
 def ask() -> Iterator[Ask]:
     """Start the engine for Node.js; yield the function that sends it a task."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("allowed: Node.js is not installed")
-    with started([node, SCRIPT], {}) as found:
+    with started([node(), SCRIPT], {}) as found:
         yield found
 
 

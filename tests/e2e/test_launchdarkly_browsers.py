@@ -7,15 +7,14 @@ from typing import Any
 import pytest
 
 from sdks.processes import needs_python
-from simulators.serving import PAGE, Gateway
+from simulators.serving import EVALX, EVALX_REPORT, PAGE, Gateway
 
-from .browser import MODULES, browse, needs_browser, page
+from .browser import browse, needs_browser, page
 from .official import official, shown_to_browsers
 
 pytestmark = pytest.mark.e2e
 
-GET = "GET /sdk/evalx/{environment}/contexts/{context}"
-REPORT = "ANY /sdk/evalx/{environment}/context"
+GET, REPORT = EVALX, EVALX_REPORT
 VERSIONS = ("3", "4")
 DEFAULT = "default"
 STREAMS = ("GET /eval/", "GET /ping/")
@@ -31,10 +30,8 @@ def expected(details: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("count", [5, pytest.param(200, marks=pytest.mark.campaign)])
 def test_sdks_for_browsers(count: int) -> None:
     """GET and REPORT from another origin give all flags for browsers; an unchanged GET is a 304."""
-    needs_browser()
+    needs_browser("@launchdarkly/js-client-sdk")
     needs_python()
-    if not (MODULES / "@launchdarkly").exists():
-        pytest.skip("LaunchDarkly's SDKs for browsers are missing: run `make setup-e2e`")
     made = official("launchdarkly", count)
     shown = [name for name, flag in made.flags.items() if shown_to_browsers(flag)]
     at = dict[str, int]()

@@ -14,7 +14,7 @@ import pytest
 from docs.pages import blocks
 from sdks.processes import PYTHON, needs_python, output, started
 from simulators.launchdarkly_flags import new_flag
-from simulators.serving import PAGE, SECRET, Gateway, Serving
+from simulators.serving import FLAG, FLAGS, PAGE, SECRET, Gateway, Serving
 
 from .browser import MODULES, NODE_FOLDER, browse, needs_browser, page
 from .official import ALL, NO_VALUE, PROVIDERS, official, shown_to_browsers
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-FLAG, FLAGS = "POST /ofrep/v1/evaluate/flags/{key+}", "POST /ofrep/v1/evaluate/flags"
 SDKS: dict[str, list[str | PurePath]] = {
     "node": ["node", NODE_FOLDER / "ofrep.mjs"],
     "python": [PYTHON, Path(__file__).with_name("ofrep_python.py")],

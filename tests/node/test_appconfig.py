@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from local.processes import free_port
 from node.processes import TIMEOUT_S, environment, node, run_tests
 from rigs import DynamoRig
 from simulators.appconfig import AppConfigSimulator, Strategy
@@ -102,9 +102,7 @@ class Function:
         self.rig = rig
         self.server = server
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = str(free.getsockname()[1])
+        self.port = str(free_port())
         # As in a layer: the package is where its name says.
         (folder / "node_modules").mkdir()
         (folder / "node_modules" / "flagstore").symlink_to(SRC)

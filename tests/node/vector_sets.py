@@ -32,6 +32,7 @@ from storesync.maintenance import roll_back
 from unit import pipeline_rig
 from unit.test_deltas import CHANGES, VALUES
 from unit.test_deltas import Rig as DeltasRig
+from unit.test_large_segments import members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,11 +81,6 @@ def filler(count: int, size: int = 400) -> dict[str, Any]:
         f"flag-{number:03}": {"n": number, "x": rng.randbytes(size).hex()}
         for number in range(count)
     }
-
-
-def members(count: int, seed: int = 0) -> list[str]:
-    rng = random.Random(seed)
-    return [f"{rng.getrandbits(128):032x}" for _ in range(count)]
 
 
 # -- sets ------------------------------------------------------------------------------------------
@@ -242,7 +238,7 @@ def large_segments() -> Iterator[Vector]:
     rig.provider.change(a=2)
     sync_later(rig)
     expect_model(vector, rig, [STATE])
-    grown = [*big, "somebody new"]
+    grown = [*big, "a new member"]
     rig.provider.segments = {"big": grown, "other": other}
     sync_later(rig)
     lost = {key: rig.records.pop(key) for key in chunks_of(rig.records, rig.state().published)}

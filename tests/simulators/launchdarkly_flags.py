@@ -57,6 +57,12 @@ def new_segment(key: str) -> dict[str, Any]:
     }
 
 
+def large_segment(key: str, *members: str) -> dict[str, Any]:
+    """Return a segment that is stored apart from the flags."""
+    others = (f"long-user-key-to-fill-a-chunk-{number}" for number in range(9_000))
+    return new_segment(key) | {"included": [*others, *members]}
+
+
 def rich_flags(count: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return *count* flags and three segments, always the same ones.
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 FEATURES, FRONTEND = "GET /api/client/features", "GET /api/frontend"
+FLAG, FLAGS = "POST /ofrep/v1/evaluate/flags/{key+}", "POST /ofrep/v1/evaluate/flags"
+EVALX = "GET /sdk/evalx/{environment}/contexts/{context}"
+EVALX_REPORT = "ANY /sdk/evalx/{environment}/context"
 SECRET, OLD, PAGE = "canary-server-secret-1", "canary-server-secret-0", "canary-browser-secret"
 ORIGIN = "https://shop.example"
 KEYS: dict[str, Any] = {

@@ -11,12 +11,11 @@ import pytest
 from flagserve.gateway import MAX_BODY
 from simulators import appconfig_flags, launchdarkly_flags, split_flags, unleash_flags
 from simulators.reader_rig import DOWN, EXPIRED_S, STATE
-from simulators.serving import KEYS, OLD, ORIGIN, PAGE, SECRET, Serving, read
+from simulators.serving import FLAG, FLAGS, KEYS, OLD, ORIGIN, PAGE, SECRET, Serving, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FLAG, FLAGS = "POST /ofrep/v1/evaluate/flags/{key+}", "POST /ofrep/v1/evaluate/flags"
 ALL = {**KEYS, "page": {**KEYS["page"], "flags": ["*"]}}
 ADA: dict[str, Any] = {"targetingKey": "ada", "plan": "team"}
 MATCH = "TARGETING_MATCH"
@@ -525,8 +524,7 @@ def test_failures_that_pass_have_no_etag() -> None:
     """As while a large segment cannot be read: the next response may differ."""
     clause = {"attribute": "", "op": "segmentMatch", "values": ["large"]}
     rules = [{"clauses": [clause], "variation": 0}]
-    members = [f"somebody-with-a-long-name-{number}" for number in range(9_000)]
-    large = launchdarkly_flags.new_segment("large") | {"included": [*members, "ada"]}
+    large = launchdarkly_flags.large_segment("large", "ada")
     flag = launchdarkly(rules=rules, fallthrough={"variation": 1})
     made = serving("launchdarkly", {"f": flag}, segments={"large": large})
     snapshot(made)

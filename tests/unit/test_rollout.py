@@ -17,6 +17,7 @@ from openfeature.event import ProviderEvent
 from flagstore import Client, rollout
 from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.emf import line
+from flagstore.keys import snapshot_key, state_key
 from flagstore.rollout import Progress
 from flagstore.stores.file import FileReader
 from simulators.appconfig import AppConfigSimulator, Strategy
@@ -241,13 +242,19 @@ def test_expected_steps(
         assert found.next_at / 1000 == pytest.approx(start + expected, abs=0.01)
 
 
-def test_late_step_is_not_expected_again(stage: Stage) -> None:
-    """If AppConfig takes longer than predicted, a check takes the prediction back."""
-    number = stage.server.deploy(stage.server.put(doc({"a": 2})), None)
+def deploy_by_hand(stage: Stage) -> int:
+    """Start a deployment of two steps in ten minutes, which only the test takes."""
+    number = stage.server.deploy(stage.server.put(doc({"a": 2})))
     stage.server._find(number).update(
         GrowthType="LINEAR", GrowthFactor=50, DeploymentDurationInMinutes=10
     )
     stage.sync()
+    return number
+
+
+def test_late_step_is_not_expected_again(stage: Stage) -> None:
+    """If AppConfig takes longer than predicted, a check takes the prediction back."""
+    number = deploy_by_hand(stage)
     client = stage.reader(rollout_by="key")
     stage.wait(6)
     assert share(client) == 0
@@ -281,17 +288,13 @@ def test_incomplete_deployment(fields: dict[str, Any]) -> None:
 
 
 def test_publication_during_a_deployment(stage: Stage) -> None:
-    """Whoever has had the new version by the clock keeps it, also in a snapshot loaded anew."""
-    number = stage.server.deploy(stage.server.put(doc({"a": 2})), None)
-    stage.server._find(number).update(
-        GrowthType="LINEAR", GrowthFactor=50, DeploymentDurationInMinutes=10
-    )
-    stage.sync()
+    """Who got the new version when its step was due keeps it, also when the set is loaded again."""
+    deploy_by_hand(stage)
     client = stage.reader(rollout_by="key")
     client.snapshot()
     stage.clock.advance(300)
     assert abs(share(client) - 50) < 3
-    (key,) = [key for key in stage.records if key.namespace == "prod:$snapshot"]
+    key = snapshot_key("prod")
     stage.records[key] = {**stage.records[key], "body": b""}
     assert stage.sync("schedule", verify=True).outcome == "published"
     stage.clock.advance(EXPIRED_S)
@@ -573,7 +576,7 @@ def test_unknown_progress_is_ignored(stage: Stage) -> None:
     stage.wait(12)
     lists = (f"[{number},{rest}]" for rest in ('"","x",2,3', '"",[],2,3', '"",1,2,"x"', '"",1,2'))
     for text in ("?", "[]", "{}", "[1]", "7", *lists):
-        (key,) = [key for key in stage.records if key.namespace == "prod:$state"]
+        key = state_key("prod")
         stage.records[key] = {**stage.records[key], "deployment": text}
         client = stage.reader(rollout_by="key")
         assert share(client) == 0

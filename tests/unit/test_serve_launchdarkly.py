@@ -10,15 +10,12 @@ import pytest
 
 from simulators import launchdarkly_flags
 from simulators.reader_rig import DOWN, EXPIRED_S
-from simulators.serving import KEYS, ORIGIN, PAGE, SECRET, Serving, read
+from simulators.serving import EVALX, EVALX_REPORT, FLAGS, KEYS, ORIGIN, PAGE, SECRET, Serving, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-GET, REPORT = (
-    "GET /sdk/evalx/{environment}/contexts/{context}",
-    "ANY /sdk/evalx/{environment}/context",
-)
+GET, REPORT = EVALX, EVALX_REPORT
 GOALS = "GET /sdk/goals/{environment}"
 EVENTS = ("POST /events/bulk/{environment}", "POST /events/diagnostic/{environment}")
 ADA = {"kind": "user", "key": "ada", "plan": "team", "name": "Ada ü🎨"}
@@ -127,7 +124,8 @@ def test_etag_of_flags_read_just_before(monkeypatch: pytest.MonkeyPatch) -> None
     made = serving(flag("main"))
     get(made)
     made.rig.publish({"main": flag("main", on=False)})
-    (page,) = (each for each in made.app._keys.all() if each.name == "page")
+    page = made.app._keys.find(PAGE)
+    assert page
     client = made.app._client(page)
 
     def read_first(context: Any) -> Any:
@@ -164,8 +162,7 @@ def test_failures_that_pass_have_no_etag() -> None:
     """As while a large segment cannot be read; reasons do not have flagstore's own words."""
     clause = {"attribute": "", "op": "segmentMatch", "values": ["large"]}
     rules = [{"clauses": [clause], "variation": 0}]
-    members = [f"somebody-with-a-long-name-{number}" for number in range(9_000)]
-    large = launchdarkly_flags.new_segment("large") | {"included": members}
+    large = launchdarkly_flags.large_segment("large")
     made = serving(flag("main", rules=rules), segments={"large": large})
     get(made, {"key": ""})
     made.rig.store.error = DOWN
@@ -179,7 +176,7 @@ def test_both_apis_for_a_page() -> None:
     made = serving(flag("main", variations=[1, 1.5]))
     for _ in range(2):
         body = {"context": {"targetingKey": "ada"}}
-        _, found, _ = made.send("POST /ofrep/v1/evaluate/flags", PAGE, body)
+        _, found, _ = made.send(FLAGS, PAGE, body)
         assert found["flags"][0]["value"] == 1
         assert get(made)[1] == {"main": row(1, 0)}
 
