@@ -85,7 +85,7 @@ class Bench:
         return phased.rounds(hasty, self.dose.rounds)
 
     def compare(self, most: float, *pairs: tuple[NodeCase, NodeCase]) -> None:
-        """Add comparisons of ours with others, all of whose processes run in turn."""
+        """Compare flagstore's cases with their peers; all their processes run in turn."""
         runs = self.at_once({case.name: case for pair in pairs for case in pair}.values())
         said = {run.requests[0].value for made in runs.values() for run in made}
         assert not said & NOTHING, said
