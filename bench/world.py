@@ -9,6 +9,7 @@ import shutil
 import zlib
 from typing import TYPE_CHECKING, Any
 
+import node_bundle
 from bench.harness import REPOSITORY, SDKS
 from rigs import DynamoRig, RedisRig
 from simulators import launchdarkly, split, unleash
@@ -143,6 +144,7 @@ def node(folder: Path, *, root: str) -> Path:
     begin, others = module.read_text(encoding="utf-8").split("END CERTIFICATE-----\n", 1)
     begin = begin.partition("-----BEGIN")[0]
     module.write_text(f"{begin}{root.strip()}\n{others}", encoding="utf-8")
+    node_bundle.bundle(packages / "flagstore")
     return packages
 
 

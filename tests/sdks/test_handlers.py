@@ -7,6 +7,7 @@ for what they leave to the reader, both listed here.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from markdown_it import MarkdownIt
 
+import node_bundle
 from flagserve.access import ClientKeys
 from flagserve.app import App
 from rigs import SOURCE, RedisRig, open_rig
@@ -68,8 +70,8 @@ def environment(rig: AnyRig) -> dict[str, str]:
 
 def layer_folder(folder: Path) -> Path:
     """Return a folder of packages like the layer's."""
-    (folder / "layer").mkdir()
-    (folder / "layer" / "flagstore").symlink_to(REPOSITORY / "src" / "node")
+    shutil.copytree(REPOSITORY / "src" / "node", folder / "layer" / "flagstore")
+    node_bundle.bundle(folder / "layer" / "flagstore")
     return folder / "layer"
 
 

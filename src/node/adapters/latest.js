@@ -1,6 +1,6 @@
 "use strict";
 
-const { ConfigurationError } = require("../lib/errors.js");
+const { ConfigurationError } = require("../index.js");
 
 /**
  * A client's newest flag set in the form that an SDK reads: the adapter's view of it.

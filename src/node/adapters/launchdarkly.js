@@ -2,7 +2,7 @@
 
 /** LaunchDarkly's SDKs for Node.js, 6 to 9, on a client's flags: see launchdarkly.d.ts. */
 
-const { NotLoadedError } = require("../lib/errors.js");
+const { NotLoadedError } = require("../index.js");
 const { Latest } = require("./latest.js");
 
 /** LaunchDarkly's kind of data → section of a flag set. */

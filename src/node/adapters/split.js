@@ -4,7 +4,7 @@
 
 const { setTimeout: sleep } = require("node:timers/promises");
 
-const { ConfigurationError } = require("../lib/errors.js");
+const { ConfigurationError } = require("../index.js");
 const { log } = require("../lib/log.js");
 const { Latest } = require("./latest.js");
 
