@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local import nodejs
 from local.consumer_process import Consumer
 from local.stand_in import REPOSITORY
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from local.stand_in import StandIn
 
 HANDLERS = REPOSITORY / "examples" / "node"
-NODE_MODULES = REPOSITORY / "tests" / "sdks" / "node" / "node_modules"
 SCRIPT = REPOSITORY / "local" / "consumer.mjs"
 
 
@@ -26,7 +26,7 @@ def problem(provider: str, store: str) -> str:
             f"LANGUAGE=node has no handler for PROVIDER={provider} STORE={store}: "
             "docs/other-languages.md lists what there is"
         )
-    if shutil.which("node") is None or not NODE_MODULES.exists():
+    if not nodejs.command() or not nodejs.MODULES.exists():
         return "LANGUAGE=node needs Node.js and the providers' SDKs: run `make setup-node`"
     return ""
 
@@ -47,8 +47,8 @@ class NodeConsumer(Consumer):
     def _variables(self, folder: str) -> dict[str, str]:
         # A copy next to the packages, as in a deployed function.
         handler = shutil.copy(self._handler, Path(folder, self._handler.name))
-        Path(folder, "node_modules").symlink_to(NODE_MODULES)
-        self.command = (shutil.which("node") or "node", SCRIPT, handler)
+        Path(folder, "node_modules").symlink_to(nodejs.MODULES)
+        self.command = (nodejs.command(), SCRIPT, handler)
         ca_file = self._store.redis_ca_file or str(self._stand_in.ca_bundle)
         found = {**self._access(), "NODE_EXTRA_CA_CERTS": ca_file}
         if self._store.redis_url:

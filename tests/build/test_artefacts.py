@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from local import nodejs
 from tests.build.tooling import REPOSITORY, copy_sources, run, sam_environment
 from tools import sbom
 
@@ -152,8 +153,8 @@ def test_node_layer(build: Path) -> None:
     package = layer / "nodejs" / "node_modules" / "flagstore"
     assert [path.name for path in package.parent.iterdir()] == ["flagstore"]
     assert files(package).keys() == files(build / "src" / "node").keys()
-    node = shutil.which("node")
-    if node is None:
+    node = nodejs.command()
+    if not node:
         pytest.skip("Node.js is missing: `make setup-e2e` needs it, too")
     printed = run(node, "-e", LOADED, environment={"NODE_PATH": str(package.parent)}).stdout
     assert printed.split() == [

@@ -194,7 +194,7 @@ SETTINGS: dict[str, Any] = {
     "FlagstoreLayer.CompatibleArchitectures": ["arm64", "x86_64"],
     "FlagstoreLayer.CompatibleRuntimes": ["python3.11", "python3.12", "python3.13"],
     "FlagstoreNodeLayer.CompatibleArchitectures": ["arm64", "x86_64"],
-    "FlagstoreNodeLayer.CompatibleRuntimes": ["nodejs20.x", "nodejs22.x", "nodejs24.x"],
+    "FlagstoreNodeLayer.CompatibleRuntimes": ["nodejs22.x", "nodejs24.x"],
 }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from local import nodejs
 
 HERE = Path(__file__).parent
 TIMEOUT_S = 120
@@ -15,9 +16,9 @@ TIMEOUT_S = 120
 
 def node() -> str:
     """Return the command, or skip the test."""
-    found = shutil.which("node")
-    if found is None:
-        pytest.skip("allowed: node is missing (Node.js 20 or later)")
+    found = nodejs.command()
+    if not found:
+        pytest.skip("allowed: node is missing (Node.js 22 or later)")
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from local import nodejs
 from rigs import SOURCE
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ def evaluated(ask: Ask, **task: Any) -> tuple[list[str], list[str]]:
 
 
 def needs_node() -> str:
-    command = shutil.which("node")
-    if command is None or not (NODE_FOLDER / "node_modules").exists():
+    command = nodejs.command()
+    if not command or not nodejs.MODULES.exists():
         pytest.skip("the SDKs for Node.js are missing: run `make setup-e2e`")
     return command
 
