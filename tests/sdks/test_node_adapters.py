@@ -36,6 +36,7 @@ SDKS = {
     "split-browser": "split",
     "split-server": "split",
     "unleash": "unleash",
+    "unleash-evaluator": "unleash",
 }
 """SDKs in node/adapters.cjs, and those in node/evaluate.cjs that read the provider."""
 DUE = {"advance": 40, "fresh": True}
@@ -261,7 +262,7 @@ def test_an_evaluation_never_combines_two_flag_sets(sdk: str) -> None:
     (response,) = play(sdk, {**asked, "contexts": asked["contexts"] * 200})
     found = served(response)
     assert len(found) == 200
-    assert set(found) == ({True} if sdk == "unleash" else {"a", "b"})
+    assert set(found) == ({True} if provider_of(sdk) == "unleash" else {"a", "b"})
 
 
 @pytest.mark.parametrize("sdk", SDKS)
@@ -283,7 +284,7 @@ def test_sdk_recovers_from_a_store_that_is_down_at_first(sdk: str) -> None:
 @pytest.mark.parametrize("sdk", SDKS)
 def test_flag_whose_large_segment_cannot_be_read_is_not_evaluated(sdk: str) -> None:
     """It serves the default until the segment is there; Unleash's is off."""
-    key = "1" if sdk == "unleash" else "s"
+    key = "1" if provider_of(sdk) == "unleash" else "s"
     missing = stored(sdk, missing=[key])
     first, second = play(sdk, task(sdk, stored=[missing]), task(sdk, stored=[stored(sdk)]))
     provider = provider_of(sdk)

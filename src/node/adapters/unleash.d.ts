@@ -21,6 +21,8 @@ import type { Client } from "../index.js";
  * };
  * ```
  *
+ * For the shortest cold start, give it to the evaluator alone: examples/node/unleash-layer-evaluator.mjs.
+ *
  * Each evaluation uses one flag set. Without `refresh()`, it starts the check that is due, whose
  * result a later evaluation uses.
  *
@@ -42,7 +44,7 @@ export function withUsage<Unleash extends object>(unleash: Unleash, client: Clie
  * do not change them.
  *
  * Events: `ready` after the first load, `changed` with all features after it and whenever there are
- * others, `error` once for each reason why nothing can be loaded.
+ * others, `error` once for each reason why nothing can be loaded (without a listener, in the log).
  */
 export interface Repository extends EventEmitter {
   /** Load the features. Until that succeeds, try again each second; never rejects. */

@@ -4,6 +4,7 @@
 
 const { EventEmitter } = require("node:events");
 
+const { log } = require("../lib/log.js");
 const { Latest } = require("./latest.js");
 
 const RETRY_MS = 1_000;
@@ -67,7 +68,7 @@ class SnapshotRepository extends EventEmitter {
     const first = this.#announced === undefined;
     this.#announced = view;
     if (first) this.emit("ready");
-    this.emit("changed", this.getToggles());
+    if (this.listenerCount("changed") > 0) this.emit("changed", this.getToggles());
     return true;
   }
 
@@ -105,7 +106,8 @@ class SnapshotRepository extends EventEmitter {
   #report(error) {
     // A copy, since the SDK changes the message.
     const emit = () => this.emit("error", new Error(error.message, { cause: error }));
-    if (!this.#stopped) this.#latest.report(error, emit);
+    const tell = this.listenerCount("error") > 0 ? emit : () => log(error.message);
+    if (!this.#stopped) this.#latest.report(error, tell);
   }
 }
 

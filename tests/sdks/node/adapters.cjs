@@ -86,6 +86,30 @@ const sdks = {
       close: () => unleash.destroy(),
     };
   },
+  async 'unleash-evaluator'(flags) {
+    const { default: UnleashClient } = require('unleash-client/lib/client');
+    const { defaultStrategies } = require('unleash-client/lib/strategy');
+    const { repository, withUsage } = require(`${FLAGSTORE}/adapters/unleash.js`);
+    console.warn = (message) => logged.push(message) && console.error(message);
+    const features = repository(flags);
+    const evaluator = withUsage(new UnleashClient(features, defaultStrategies), flags);
+    const ready = new Promise((resolve) => features.once('ready', resolve));
+    const alive = setInterval(() => {}, 1_000); // as a server would be that waits for its features
+    await features.start();
+    await ready;
+    clearInterval(alive);
+    const more = { appName: 'shop', environment: 'production' };
+    const unleash = {
+      getFeatureToggleDefinitions: () => features.getToggles(),
+      isEnabled: (name, context) => evaluator.isEnabled(name, { ...more, ...context }, () => false),
+      getVariant: (name, context) => evaluator.getVariant(name, { ...more, ...context }),
+    };
+    return {
+      fresh: () => features.refresh(),
+      evaluate: (task) => evaluations.unleash(unleash, task),
+      close: () => features.stop(),
+    };
+  },
 };
 
 async function launchDarkly(flags, sdk, options) {
