@@ -1,6 +1,6 @@
 "use strict";
 
-// Evaluates one flag with Unleash's SDK, which fetches from the server as it does by default.
+// Evaluates one flag with Unleash's SDK as its guide for AWS Lambda has it: it fetches, and registers.
 
 const phases = require("./phases.cjs");
 const { InMemStorageProvider, startUnleash } = require("unleash-client");
@@ -10,7 +10,6 @@ const starting = startUnleash({
   url,
   appName: "shop",
   customHeaders: { Authorization: token },
-  disableMetrics: true,
   storageProvider: new InMemStorageProvider(),
 });
 const context = { userId: "ada", properties: { plan: "team", country: "DE" } };
