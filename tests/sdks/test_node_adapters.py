@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SDKS = {
     "launchdarkly-6": "launchdarkly-6",
     "launchdarkly-7": "launchdarkly-7",
+    "launchdarkly-8": "launchdarkly-8",
     "launchdarkly-9": "launchdarkly-9",
     "split-browser": "split",
     "split-server": "split",

@@ -26,6 +26,7 @@ const logged = [];
 const sdks = {
   'launchdarkly-6': (flags) => launchDarkly(flags, require('launchdarkly-node-server-sdk'), { users: true }),
   'launchdarkly-7': (flags) => launchDarkly(flags, require('launchdarkly-7')),
+  'launchdarkly-8': (flags) => launchDarkly(flags, require('launchdarkly-8')),
   'launchdarkly-9': (flags) => launchDarkly(flags, require('@launchdarkly/node-server-sdk')),
 
   async 'split-browser'(flags) {

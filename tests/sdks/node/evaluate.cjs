@@ -36,6 +36,9 @@ function launchDarkly(ld, newStore, options) {
 }
 
 const sdks = {
+  'launchdarkly-8'() {
+    return launchDarkly(require('launchdarkly-8'));
+  },
   'launchdarkly-9'() {
     const { RedisFeatureStore } = require('@launchdarkly/node-server-sdk-redis');
     const Redis = require('ioredis');
