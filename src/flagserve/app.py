@@ -19,6 +19,7 @@ from flagserve.gateway import (
     RequestError,
     Response,
     cacheable,
+    check_visitor,
     gzipped,
     has,
     read_request,
@@ -163,7 +164,7 @@ class App:
 
     def flag(self, key: ClientKey, request: Request) -> Response:
         """Evaluate one flag for a context."""
-        context = ofrep.read_context(request.body())
+        context = _ofrep_context(key, request.body())
         client = self._client(key)
         snapshot = client.snapshot()
         view = self._view("ofrep", key, snapshot)
@@ -181,7 +182,7 @@ class App:
         etag = views.etag(view, snapshot, body, now)
         if etag and has(request, etag):
             return Response(304, etag=etag)
-        flags = client.for_context(ofrep.read_context(body))
+        flags = client.for_context(_ofrep_context(key, body))
         etag = etag if client.current() is snapshot else ""  # of others, if they were just read
         return ofrep.many(flags, view, snapshot, etag, rules=key.kind == SERVER)
 
@@ -196,7 +197,9 @@ class App:
         etag = views.etag(view, snapshot, b"%d %b" % (reasons, asked), now)
         if etag and has(request, etag):
             return Response(304, etag=etag)
-        flags = client.for_context(launchdarkly.read_context(asked))
+        context = launchdarkly.read_context(asked)
+        check_visitor(context, len(asked))
+        flags = client.for_context(context)
         etag = etag if client.current() is snapshot else ""  # of others, if they were just read
         return launchdarkly.evaluations(flags, view, snapshot, etag, reasons=reasons)
 
@@ -297,6 +300,13 @@ def _checked(request: Request, check: Callable[[bytes], dict[str, Any]]) -> dict
         return check(request.body())
     except (ValueError, RecursionError) as error:
         raise RequestError(400, "the report is malformed") from error
+
+
+def _ofrep_context(key: ClientKey, body: bytes) -> dict[str, Any]:
+    context = ofrep.read_context(body)
+    if key.kind == BROWSER:
+        check_visitor(context, len(body))
+    return context
 
 
 def _anything(_flag: str) -> bool:

@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 
 MAX_BODY = 262_144
 """Characters as received, often base64. Unleash's server takes 100 KB."""
+MAX_CONTEXT, MAX_STRING = 8_192, 1_000
+"""Bytes of a context from a browser, and characters of each string in it: a regular expression may
+take time that grows with the cube of the length."""
 MIN_GZIP = 1_024
 """Bytes. API Gateway compresses nothing, and smaller bodies are not worth it."""
 
@@ -96,6 +99,24 @@ class Response(NamedTuple):
     etag: str = ""
     zipped: bytes = b""
     """The body, compressed by gzip; if empty, it is compressed when needed."""
+
+
+def check_visitor(context: object, size: int) -> None:
+    """Raise RequestError if a context from a browser, of *size* bytes, is too long to match."""
+    try:
+        if size > MAX_CONTEXT or _longest(context) > MAX_STRING:
+            limits = f"at most {MAX_CONTEXT} bytes, with strings of at most {MAX_STRING} characters"
+            raise RequestError(400, f"contexts from browsers may have {limits}", "INVALID_CONTEXT")
+    except RecursionError as error:
+        raise RequestError(400, "the context is nested too deeply", "INVALID_CONTEXT") from error
+
+
+def _longest(value: object) -> int:
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, list):
+        return max(map(_longest, value), default=0)
+    return len(value) if isinstance(value, str) else 0
 
 
 def cacheable(text: str) -> Response:

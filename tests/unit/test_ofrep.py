@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagserve.gateway import MAX_BODY
+from flagserve.gateway import MAX_BODY, MAX_CONTEXT, MAX_STRING
 from simulators import appconfig_flags, launchdarkly_flags, split_flags, unleash_flags
 from simulators.reader_rig import DOWN, EXPIRED_S, STATE
 from simulators.serving import FLAG, FLAGS, KEYS, OLD, ORIGIN, PAGE, SECRET, Serving, read
@@ -258,6 +258,23 @@ def test_malformed_requests(body: str, code: str) -> None:
     event["pathParameters"] = {}
     status, found, _ = read(made.respond({**event, "routeKey": FLAGS}))
     assert (status, found["errorCode"], "key" in found) == (400, code, False)
+
+
+@pytest.mark.parametrize("route", [FLAG, FLAGS])
+def test_visitors_send_no_long_contexts(route: str) -> None:
+    """A pattern could take minutes on them; servers may send them."""
+    made = serving("launchdarkly", {"main": shown(launchdarkly("main"))}, keys=KEYS)
+    longest = {"targetingKey": "ada", "deep": {"er": ["a" * MAX_STRING]}}
+    many = {"targetingKey": "ada", "many": ["a"] * MAX_CONTEXT}
+    for context, expected in (
+        (longest, 200),
+        (longest | {"more": "a" * (MAX_STRING + 1)}, 400),
+        (many, 400),
+    ):
+        status, found, _ = made.send(route, PAGE, {"context": context}, parameters={"key": "main"})
+        assert status == expected
+        assert found.get("errorCode") == (None if expected == 200 else "INVALID_CONTEXT")
+        assert made.send(route, SECRET, {"context": context}, parameters={"key": "main"})[0] == 200
 
 
 def test_statuses_are_json() -> None:

@@ -146,6 +146,7 @@ def test_etag_of_flags_read_just_before(monkeypatch: pytest.MonkeyPatch) -> None
     [
         *("7", "[]", "{", "", "\xff", "{}", "[" * 100_000, '{"key": ""}', '{"key": "\\ud800"}'),
         *('{"kind": "kind"}', '{"kind": "multi"}', '{"key": "ada", "anonymous": 7}'),
+        *(json.dumps({"key": "ada", "long": [{"a": "a" * 1_001}]}), f'{{"key": "{"a" * 1_001}"}}'),
     ],
 )
 def test_malformed_contexts(context: str) -> None:
