@@ -3,7 +3,6 @@
 /** Unleash's SDK for Node.js on a client's flags: see unleash.d.ts. */
 
 const { EventEmitter } = require("node:events");
-const { inspect } = require("node:util");
 
 const { log } = require("../lib/log.js");
 const { Latest } = require("./latest.js");
@@ -69,7 +68,7 @@ class SnapshotRepository extends EventEmitter {
     const first = this.#announced === undefined;
     this.#announced = view;
     if (first) this.emit("ready");
-    this.emit("changed", lazily(() => view.snapshot.items("flags")));
+    if (this.listenerCount("changed") > 0) this.emit("changed", this.getToggles());
     return true;
   }
 
@@ -110,21 +109,6 @@ class SnapshotRepository extends EventEmitter {
     const tell = this.listenerCount("error") > 0 ? emit : () => log(error.message);
     if (!this.#stopped) this.#latest.report(error, tell);
   }
-}
-
-/** Return an array that is filled at its first use: parsing all features, mostly for nobody, is slow. */
-function lazily(make) {
-  const array = [];
-  let isFilled = false;
-  const filled = () => {
-    if (!isFilled) array.push(...make());
-    isFilled = true;
-    return array;
-  };
-  Object.defineProperty(array, inspect.custom, { value: () => [...filled()] }); // for console.log
-  const names = ["get", "set", "has", "deleteProperty", "getOwnPropertyDescriptor", "ownKeys"];
-  const traps = names.map((name) => [name, (_, ...more) => Reflect[name](filled(), ...more)]);
-  return new Proxy(array, Object.fromEntries(traps));
 }
 
 module.exports = { repository, withUsage };

@@ -78,7 +78,6 @@ const sdks = {
     const options = { url: NOWHERE, appName: 'shop', environment: 'production', disableMetrics: true };
     const unleash = withUsage(new Unleash({ ...options, repository: features }), flags);
     unleash.on('error', (error) => logged.push(error.message));
-    unleash.on('changed', (features) => (unleash.getFeatureToggleDefinitions = () => [...features]));
     const alive = setInterval(() => {}, 1_000); // as a server would be that waits for its features
     await new Promise((resolve) => unleash.once('synchronized', resolve));
     clearInterval(alive);
