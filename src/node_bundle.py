@@ -18,11 +18,9 @@ const modules = {{
 const loaded = {{}};
 
 function load(name) {{
-  const define = modules[name];
-  if (define === undefined) return require(name);
   if (loaded[name] === undefined) {{
     loaded[name] = {{ exports: {{}} }};
-    define(loaded[name], load);
+    modules[name](loaded[name]);
   }}
   return loaded[name].exports;
 }}
@@ -32,12 +30,14 @@ function load(name) {{
 
 def bundle(package: Path) -> None:
     """Rewrite the index.js of a package."""
-    found = {path.name: path.read_text("utf-8") for path in sorted(package.glob("lib/*.js"))}
-    modules = [f'"./{name}"(module, require) {{\n{text}}},\n' for name, text in found.items()]
+    found = {path.name: path.read_text("utf-8") for path in sorted(package.glob("lib/[a-z]*.js"))}
+    modules = [f'"./{name}"(module) {{\n{text}\n}},\n' for name, text in found.items()]
     main = package / "index.js"
     index = main.read_text("utf-8").removeprefix('"use strict";\n\n')
     index = index.replace('require("./lib/', 'load("./')
-    main.write_text(_BUNDLE.format(modules="".join(modules), index=index), "utf-8")
+    # Bundlers of functions find `require` by its name.
+    texts = "".join(modules).replace('require("./', 'load("./')
+    main.write_text(_BUNDLE.format(modules=texts, index=index), "utf-8")
 
 
 if __name__ == "__main__":

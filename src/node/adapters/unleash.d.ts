@@ -47,7 +47,7 @@ export function withUsage<Unleash extends object>(unleash: Unleash, client: Clie
  * others, `error` once for each reason why nothing can be loaded (without a listener, in the log).
  */
 export interface Repository extends EventEmitter {
-  /** Load the features. Until that succeeds, try again each second; never rejects. */
+  /** Load the features. Until that succeeds, ask the client again each second; never rejects. */
   start(): Promise<void>;
   /** Stop checking and forget the listeners. Idempotent. */
   stop(): void;
