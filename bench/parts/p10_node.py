@@ -39,10 +39,6 @@ MOST_OF_STORE, MOST_OF_FETCH = 0.75, 0.95
 NOTHING = {"None", "control"}
 """What SDKs say of a flag that they do not have."""
 WORK = "process start to first flag"
-TRUST_NOTE = (
-    "Peers trust the certificate by `NODE_EXTRA_CA_CERTS`, which Node.js 24 reads in another "
-    "thread; on Lambda they parse 140 authorities before they connect."
-)
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,6 @@ def measure(dose: Dose) -> Part:
     part.notes += [
         f"With {_versions()}.",
         "The first flag follows INIT at once, on all cores; Redis is read over TLS too.",
-        TRUST_NOTE,
         refreshes.NOTE,
         *phased.skipped(),
     ]
