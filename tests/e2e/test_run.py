@@ -270,22 +270,28 @@ PROVIDERS, STORES = (", ".join(sorted(names)) for names in (providers.names(), c
 )
 def test_refused_run(tmp_path: Path, argument: str, message: str) -> None:
     """Nothing starts, and the message lists the known names or the remedy."""
-    done = local_run(*argument.split(), env={**os.environ, "PATH": str(tmp_path)})
+    env = {**os.environ, "PATH": str(tmp_path)}
+    done = local_run(*argument.split(), cwd=uninstalled(tmp_path), env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"make run: {message}\n"
 
 
 def test_failed_run(tmp_path: Path) -> None:
     """Names what is missing, its fix, and the log file."""
-    ignore = shutil.ignore_patterns("__pycache__")
-    for folder in ("local", "tests/simulators"):
-        shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=ignore)
-    done = local_run(cwd=tmp_path)
+    done = local_run(cwd=uninstalled(tmp_path))
     assert done.returncode == 1
     assert "make run failed: " in done.stdout
     assert "ministack is missing: run `make .venv-aws` first" in done.stdout
     assert ".aws-sam/run.log" in done.stdout
     assert "StandInMissingError" in (tmp_path / ".aws-sam" / "run.log").read_text("utf-8")
+
+
+def uninstalled(folder: Path) -> Path:
+    """Copy what a run needs into a folder, except what `make setup` installs; return the folder."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    for each in ("examples/node", "local", "tests/simulators"):
+        shutil.copytree(REPOSITORY / each, folder / each, ignore=ignore)
+    return folder
 
 
 def local_run(
