@@ -88,13 +88,13 @@ class Bench:
         hasty = [replace(case, environment={**case.environment, "AT_ONCE": "1"}) for case in cases]
         return phased.rounds(hasty, self.dose.rounds)
 
-    def compare(self, *pairs: tuple[NodeCase, NodeCase, float | None]) -> None:
-        """Compare flagstore's cases with their peers, each with its goal; all run in turn."""
-        runs = self.at_once({case.name: case for pair in pairs for case in pair[:2]}.values())
+    def compare(self, most: float, *pairs: tuple[NodeCase, NodeCase]) -> None:
+        """Compare flagstore's cases with their peers; all their processes run in turn."""
+        runs = self.at_once({case.name: case for pair in pairs for case in pair}.values())
         said = {run.requests[0].value for made in runs.values() for run in made}
         assert not said & NOTHING, said
         wholes = {name: phased.wholes(made) for name, made in runs.items()}
-        for mine, other, most in pairs:
+        for mine, other in pairs:
             work = f"{WORK}, {mine.name}"
             self.part.timed(work, other.name, wholes[mine.name], wholes[other.name], most=most)
 
@@ -156,17 +156,16 @@ def _launchdarkly(bench: Bench) -> None:
         assert world.publish_redis(redis, "launchdarkly", FLAGS) == flag
         url = f"rediss://127.0.0.1:{bench.tls.relay(redis.port)}"
         bench.compare(
+            MOST_OF_STORE,
             (
                 bench.case("LaunchDarkly 9", "launchdarkly_ours.cjs", variables, flag),
                 bench.peer("its own store, Redis", "launchdarkly_redis.cjs", variables, flag, url),
-                MOST_OF_STORE,
             ),
             (
                 bench.case("LaunchDarkly 6", "launchdarkly6_ours.cjs", variables, flag),
                 bench.peer(
                     "its own store, DynamoDB", "launchdarkly6_dynamodb.cjs", variables, flag
                 ),
-                MOST_OF_STORE,
             ),
         )
 
@@ -179,14 +178,16 @@ def _split(bench: Bench) -> None:
         consumer = bench.peer(
             "Split's as a consumer of Redis", "split_redis.cjs", variables, flag, url
         )
-        for_browsers, for_servers = (
-            bench.case(f"Split's SDK for {kind}s", f"split_ours_{kind}.cjs", variables, flag)
-            for kind in ("browser", "server")
-        )
+        names = {
+            "browser": "Split's SDK for browsers",
+            "server": "the same with the client for servers",
+        }
         bench.compare(
-            (for_browsers, consumer, MOST_OF_STORE),
-            # Has no option for another store, so it also loads its own.
-            (for_servers, consumer, None),
+            MOST_OF_STORE,
+            *(
+                (bench.case(name, f"split_ours_{kind}.cjs", variables, flag), consumer)
+                for kind, name in names.items()
+            ),
         )
 
 
@@ -198,10 +199,7 @@ def _unleash(bench: Bench) -> None:
         fetching = bench.peer("unleash-client's own fetch", "unleash_fetch.cjs", variables, *given)
         evaluator = ("unleash-client's evaluator", "unleash_ours_evaluator.cjs", variables, flag)
         whole = bench.case("unleash-client", "unleash_ours.cjs", variables, flag)
-        bench.compare(
-            (whole, fetching, MOST_OF_FETCH),
-            (bench.case(*evaluator), fetching, MOST_OF_FETCH),
-        )
+        bench.compare(MOST_OF_FETCH, (whole, fetching), (bench.case(*evaluator), fetching))
 
 
 def _versions() -> str:

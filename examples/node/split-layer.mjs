@@ -1,19 +1,19 @@
 import { createRequire } from 'node:module';
-import { SplitFactory } from '@splitsoftware/splitio';
-import { PluggableStorage } from '@splitsoftware/splitio-commons/cjs/storages/pluggable/index.js';
+import { PluggableStorage, SplitFactory } from '@splitsoftware/splitio-browserjs';
+import { sdkClientMethodFactory } from '@splitsoftware/splitio-commons/cjs/sdkClient/sdkClientMethod.js';
 
 const require = createRequire(import.meta.url); // `import` does not look into layers
 const flagstore = require('flagstore');
 const { storageWrapper } = require('flagstore/split');
 
-const storageFactory = PluggableStorage({ wrapper: storageWrapper(flagstore.client('prod')) });
 const settings = {
-  core: { authorizationKey: 'none' }, // any string: it is sent nowhere
+  core: { authorizationKey: 'none', key: 'none' }, // any strings: they are sent nowhere
   mode: 'consumer',
-  storage: { type: 'REDIS' }, // required; replaced by the next line, and never connected to
+  storage: PluggableStorage({ wrapper: storageWrapper(flagstore.client('prod')) }),
   sync: { impressionsMode: 'NONE' },
 };
-const client = SplitFactory(settings, (modules) => Object.assign(modules, { storageFactory })).client();
+// The client of Split's SDKs for servers: one for all users.
+const client = SplitFactory(settings, (modules) => Object.assign(modules, { sdkClientMethodFactory })).client();
 await client.whenReady();
 
 export const handler = async (event) => {

@@ -18,20 +18,13 @@ import type { Client } from "../index.js";
  * const treatment = await client.getTreatment("new-checkout", { plan: "team" });
  * ```
  *
- * That package makes a client for each key and **keeps it forever: some 10 KB per key**, so use it
- * for few keys. `@splitsoftware/splitio`, which is for servers, takes such a storage only as its
- * second argument, which Split does not document:
+ * That package makes a client for each key and **keeps it forever: some 10 KB per key**. For more than a
+ * few keys, give it the client of Split's SDKs for servers, by an argument that Split does not document:
  *
  * ```js
- * // PluggableStorage of "@splitsoftware/splitio-commons/cjs/storages/pluggable"
- * const storageFactory = PluggableStorage({ wrapper: storageWrapper(flagstore.client("prod")) });
- * const settings = {
- *   core: { authorizationKey: "no-key" },
- *   mode: "consumer",
- *   storage: { type: "REDIS" }, // required, never connected to
- *   sync: { impressionsMode: "NONE" },
- * };
- * const factory = SplitFactory(settings, (modules) => Object.assign(modules, { storageFactory }));
+ * // sdkClientMethodFactory of "@splitsoftware/splitio-commons/cjs/sdkClient/sdkClientMethod"
+ * const settings = {...}; // as above
+ * const factory = SplitFactory(settings, (modules) => Object.assign(modules, { sdkClientMethodFactory }));
  * const client = factory.client();
  * await client.whenReady();
  * const treatment = await client.getTreatment("user-1", "new-checkout", { plan: "team" });
@@ -50,7 +43,7 @@ import type { Client } from "../index.js";
 export function storageWrapper(client: Client): StorageWrapper;
 
 /**
- * Return a listener that counts evaluations, for option `impressionListener` of both packages, in any
+ * Return a listener that counts evaluations, for option `impressionListener`, in any
  * `impressionsMode`. Split's SDK calls it by a timer, so after the turn in which it evaluates.
  * Without `usage`, it does nothing.
  */

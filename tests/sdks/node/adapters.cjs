@@ -52,17 +52,16 @@ const sdks = {
     };
   },
   async 'split-server'(flags) {
-    const { SplitFactory } = require('@splitsoftware/splitio');
-    const { PluggableStorage } = require('@splitsoftware/splitio-commons/cjs/storages/pluggable');
-    const storageFactory = splitStorage(flags, PluggableStorage);
+    const { SplitFactory, PluggableStorage } = require('@splitsoftware/splitio-browserjs');
+    const { sdkClientMethodFactory } = require('@splitsoftware/splitio-commons/cjs/sdkClient/sdkClientMethod');
     const settings = {
-      core: { authorizationKey: 'no-key' },
+      core: { authorizationKey: 'no-key', key: 'nobody' },
       mode: 'consumer',
-      storage: { type: 'REDIS' },
+      storage: splitStorage(flags, PluggableStorage),
       sync: { impressionsMode: 'DEBUG' },
       impressionListener: splitAdapter.usageListener(flags),
     };
-    const factory = SplitFactory(settings, (modules) => Object.assign(modules, { storageFactory }));
+    const factory = SplitFactory(settings, (modules) => Object.assign(modules, { sdkClientMethodFactory }));
     const client = factory.client();
     await client.whenReady();
     return {
