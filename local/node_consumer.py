@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 HANDLERS = REPOSITORY / "examples" / "node"
 SCRIPT = REPOSITORY / "local" / "consumer.mjs"
+READ = """
+  NODE_PATH=.aws-sam/build/FlagstoreNodeLayer/nodejs/node_modules node -e 'require("flagstore")
+    .client("prod").snapshot().then((flags) => console.log(flags.item("flags", "new-checkout")))'"""
+"""How to read a flag with the layer, in the environment that `make run` shows before."""
 
 
 def problem(provider: str, store: str) -> str:
@@ -42,6 +46,7 @@ class NodeConsumer(Consumer):
         super().__init__(stand_in, deployed, store, source)
         self._handler = _handler(provider, store.name)
         with_layer = "" if store.redis_url else ", the deployed layer"
+        self.by_hand = "" if store.redis_url else READ
         self.equipment = f"only examples/node/{self._handler.name}{with_layer} and {store.access}"
 
     def _variables(self, folder: str) -> dict[str, str]:

@@ -27,7 +27,11 @@ class StartError(RuntimeError):
 
 
 def exit_on_signals() -> None:
-    """Exit through ``finally`` blocks on SIGTERM and SIGHUP, to stop child processes."""
+    """Exit through ``finally`` blocks on SIGTERM and SIGHUP, to stop child processes.
+
+    And on SIGINT, which shells turn off for commands in the background.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _exit_on_signal)
 

@@ -9,9 +9,9 @@
  * @param source Name of the source; by default `FLAGSTORE_SOURCE`. If that is not set either, the
  *   first use of the client throws ConfigurationError.
  * @param options In the first call with this name.
- * @throws ConfigurationError if a name or an option is invalid, or the client exists with other
- *   options. If a variable is missing or not supported here (`FLAGSTORE_REDIS_URL`,
- *   `FLAGSTORE_FILE`), the first use says so.
+ * @throws ConfigurationError if a name, an option, `FLAGSTORE_PRELOAD` or `FLAGSTORE_USAGE` is invalid,
+ *   or the client exists with other options. If another variable is missing or not supported here
+ *   (`FLAGSTORE_REDIS_URL`, `FLAGSTORE_FILE`), the first use says so.
  */
 export function client(source?: string, options?: Options): Client;
 
@@ -24,7 +24,7 @@ export interface Options {
   endpoint?: string;
   /** Minimum seconds between freshness checks: 30. */
   ttlS?: number;
-  /** Seconds after which {@link Client.health} is `TOO_OLD`; unlimited by default. */
+  /** Seconds after which {@link Client.health} is `TOO_OLD`; flags are served all the same. Unlimited by default. */
   maxAgeS?: number;
   /** The stack's SnapshotReplicas; by default `FLAGSTORE_SNAPSHOT_REPLICAS`, or 1. */
   replicas?: number;
@@ -52,7 +52,8 @@ export class Client {
    * Return the flag set, loading it first or checking for a newer one if that is due. Calls at the
    * same time share one read. During a gradual deployment of AppConfig's it holds both versions.
    *
-   * It waits for the store for 2 s at the first load, later for 240 ms at most once per TTL.
+   * It waits for the store for 2 s at the first load, later for 240 ms at most once per TTL. After a
+   * failure, the next read is 5 s later, and up to a minute while failures go on.
    *
    * @param options.segments Also read the large segments that are not in memory, so that
    *   `item("segments", key)` has them. Those that cannot be read now stay missing: this does not

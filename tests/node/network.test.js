@@ -282,6 +282,8 @@ describe("an attempt that fails", () => {
     const error = await fails(5, 0);
     assert.match(error.message, /refused: AccessDeniedException: not authorized$/);
     assert.equal(server.requests.length, 1);
+    server.default = fault("ResourceNotFoundException", "not found");
+    assert.match((await fails(5, 0)).message, /not found: check the table .* and the region/);
     server.default = fault("ValidationException", "x".repeat(10_000));
     assert.ok((await fails(5, 0)).message.length < 600);
     server.default = fault("ExpiredTokenException");

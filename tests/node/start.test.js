@@ -110,6 +110,12 @@ describe("client()", () => {
       for (const name of Object.keys(change)) delete process.env[name];
     }
   });
+
+  test("overrides, which have no effect here, are logged", async () => {
+    process.env.FLAGSTORE_OVERRIDES = '{"f": false}';
+    await assert.rejects(new flagstore.Client("prod").snapshot());
+    assert.deepEqual(logged, ["flagstore: FLAGSTORE_OVERRIDES is set, but has no effect in Node.js"]);
+  });
 });
 
 describe("INIT", () => {

@@ -52,6 +52,10 @@ def test_start() -> None:
     run_tests("start.test.js")
 
 
+def test_adapters() -> None:
+    run_tests("adapters.test.js")
+
+
 def test_usage() -> None:
     run_tests("usage.test.js")
 

@@ -20,6 +20,8 @@ from markdown_it import MarkdownIt
 import node_bundle
 from flagserve.access import ClientKeys
 from flagserve.app import App
+from local import nodejs
+from local.processes import free_port
 from rigs import SOURCE, RedisRig, open_rig
 from sdks import processes, sets
 from sdks.processes import NODE_FOLDER
@@ -57,7 +59,8 @@ def handler(
 ) -> Iterator[processes.Ask]:
     """Start a handler in the file *name*, and give the function that sends it an event."""
     processes.needs_node()
-    (folder / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
+    if not (folder / "node_modules").exists():
+        (folder / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
     (folder / name).write_text(text, encoding="utf-8")
     with processes.node("invoke.mjs", str(folder / name), environment) as ask:
         yield lambda event, ahead=0: ask(event=event, ahead=ahead)
@@ -89,6 +92,40 @@ def test_example_handler_runs(request: pytest.FixtureRequest, tmp_path: Path, na
         with handler(tmp_path, name, text, environment(rig) | layer) as invoke:
             response = invoke(EVENT)
     assert response == {"result": {"newCheckout": True}, "connections": [rig.address()]}
+
+
+def without_store(folder: Path) -> dict[str, str]:
+    """Return the environment of a function with the layer, where nothing listens."""
+    return {
+        "NODE_PATH": str(layer_folder(folder)),
+        "FLAGSTORE_TABLE": "any",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_LAMBDA_FUNCTION_NAME": "shop",
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in HANDLERS if "-layer" in name])
+def test_handler_on_the_layer_starts_without_the_store(tmp_path: Path, name: str) -> None:
+    """It returns its default, before the ten seconds of INIT are over."""
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    with handler(tmp_path, name, text, without_store(tmp_path)) as invoke:
+        assert invoke(EVENT)["result"] == {"newCheckout": False}
+
+
+def test_split_handler_finds_the_packages_of_its_sdk(tmp_path: Path) -> None:
+    """Also beside another SDK of Split's, whose version is what `import` finds."""
+    processes.needs_node()
+    packages = tmp_path / "node_modules" / "@splitsoftware"
+    (packages / "splitio-commons").mkdir(parents=True)
+    (packages / "splitio-browserjs").symlink_to(
+        nodejs.MODULES / packages.name / "splitio-browserjs"
+    )
+    text = (EXAMPLES / "split-layer.mjs").read_text(encoding="utf-8")
+    with handler(tmp_path, "split-layer.mjs", text, without_store(tmp_path)) as invoke:
+        assert invoke(EVENT)["result"] == {"newCheckout": False}
 
 
 def test_unleash_handler_refreshes_and_keeps_its_flags(

@@ -294,6 +294,11 @@ def test_permanent_errors_are_raised_at_once(table: ScriptedServer, reader: Dyna
     with pytest.raises(StoreUnavailableError, match=f"AccessDeniedException: {message}"):
         read(reader)
     assert len(table.requests) == 1
+    table.due = [fault("ResourceNotFoundException", 400, "not found")]
+    with pytest.raises(
+        StoreUnavailableError, match=r"not found: check the table .* and the region"
+    ):
+        read(reader)
     assert read(reader) == RECORD
     assert table.connections == 1
 

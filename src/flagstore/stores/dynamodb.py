@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 OK = 200
 REFUSED = 400
 KEYS_REFUSED = {"ExpiredTokenException", "InvalidSignatureException", "UnrecognizedClientException"}
+REMEDIES = {
+    "ResourceNotFoundException": ": check the table (FLAGSTORE_TABLE) and the region (AWS_REGION)"
+}
 SUFFIXES = {
     "cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
     "eusc-": ("amazonaws.eu", "api.amazonwebservices.eu"),
@@ -186,7 +189,8 @@ class LeanTransport(RetryingTransport):
             return f"{code}: {self.capacity_remedy}"
         if status == REFUSED and code != "InternalServerError":
             text = first_line(str(response.get("message") or response.get("Message") or ""))
-            raise StoreUnavailableError(f"{self.title} refused: {code}: {text}")
+            remedy = REMEDIES.get(code, "")
+            raise StoreUnavailableError(f"{self.title} refused: {code}: {text}{remedy}")
         return code
 
     def _signed(self, operation: str, body: bytes, deadline: float) -> dict[str, str]:

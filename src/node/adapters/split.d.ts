@@ -22,7 +22,8 @@ import type { Client } from "../index.js";
  * few keys, give it the client of Split's SDKs for servers, by an argument that Split does not document:
  *
  * ```js
- * // sdkClientMethodFactory of "@splitsoftware/splitio-commons/cjs/sdkClient/sdkClientMethod"
+ * // sdkClientMethodFactory of "@splitsoftware/splitio-commons/cjs/sdkClient/sdkClientMethod", in the
+ * // version that this SDK depends on: examples/node/split-layer.mjs
  * const settings = {...}; // as above
  * const factory = SplitFactory(settings, (modules) => Object.assign(modules, { sdkClientMethodFactory }));
  * const client = factory.client();
@@ -30,13 +31,17 @@ import type { Client } from "../index.js";
  * const treatment = await client.getTreatment("user-1", "new-checkout", { plan: "team" });
  * ```
  *
+ * In TypeScript, the SDK's types are those of browsers: cast `SplitFactory` to
+ * `(settings: object, update: (modules: object) => void) => SplitIO.IAsyncSDK`.
+ *
  * Its keys are those of Split's Redis layout, with any prefix. All flags are in memory. An
  * evaluation checks for newer ones if that is due, and uses one flag set for the flag, its
  * dependencies and segments. Impressions, events and telemetry are dropped.
  *
  * The SDK returns `control` until there are flags, and for a flag that needs a large segment that
- * could not be read. If nothing can be loaded, the reason is logged, and the wrapper tries again each
- * second. (Wait by `whenReady()`: an awaited `ready()` never ends if the SDK has timed out.)
+ * could not be read. If nothing can be loaded, the reason is logged, and the wrapper tries again as often
+ * as the client reads. (Wait by `whenReady()`, which rejects after `startup.readyTimeout`, 10 s: an
+ * awaited `ready()` never ends then.) `destroy()` ends its timers, without which scripts do not end.
  *
  * @param client of a source of Split's; it belongs to the caller, who closes it.
  */

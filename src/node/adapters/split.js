@@ -61,6 +61,7 @@ function connection(latest) {
     async connect() {
       // The SDK connects once: if that failed, its client would return control from then on.
       while (open && !(await loaded(latest))) await sleep(RETRY_MS, undefined, { ref: false });
+      if (!open) throw new Error("the client was destroyed"); // or the SDK would start its timers
     },
     async disconnect() {
       open = false;

@@ -21,7 +21,8 @@ import type { Client } from "../index.js";
  * };
  * ```
  *
- * For the shortest cold start, give it to the evaluator alone: examples/node/unleash-layer-evaluator.mjs.
+ * For the shortest cold start, give it to the evaluator alone, which needs a context with `appName` and
+ * `environment`, and a function as fallback: examples/node/unleash-layer-evaluator.mjs.
  *
  * Each evaluation uses one flag set. Without `refresh()`, it starts the check that is due, whose
  * result a later evaluation uses.
@@ -47,7 +48,7 @@ export function withUsage<Unleash extends object>(unleash: Unleash, client: Clie
  * others, `error` once for each reason why nothing can be loaded (without a listener, in the log).
  */
 export interface Repository extends EventEmitter {
-  /** Load the features. Until that succeeds, ask the client again each second; never rejects. */
+  /** Load the features. Until that succeeds, try again as often as the client reads; never rejects. */
   start(): Promise<void>;
   /** Stop checking and forget the listeners. Idempotent. */
   stop(): void;

@@ -9,6 +9,7 @@ const { findKeys } = require("./credentials.js");
 const { endpointOf } = require("./endpoint.js");
 const { ConfigurationError, StoreUnavailableError } = require("./errors.js");
 const { Connection } = require("./http.js");
+const { log } = require("./log.js");
 const { TimeoutError, monotonic, prepareTls } = require("./network.js");
 const { sign, timestampOf } = require("./sigv4.js");
 
@@ -27,6 +28,9 @@ const THROTTLED = new Set([
   "RequestLimitExceeded",
   "ThrottlingException",
 ]);
+const REMEDIES = {
+  ResourceNotFoundException: ": check the table (FLAGSTORE_TABLE) and the region (AWS_REGION)",
+};
 const CAPACITY =
   "more readers at once than a partition serves: raise SnapshotReplicas " +
   "(docs/cost-and-capacity.md, Capacity)";
@@ -50,6 +54,7 @@ function openReader(environ, { table, region, endpoint } = {}) {
       );
     }
   }
+  if (environ.FLAGSTORE_OVERRIDES) log("FLAGSTORE_OVERRIDES is set, but has no effect in Node.js");
   const named = table || environ.FLAGSTORE_TABLE;
   if (!named) {
     throw new ConfigurationError(
@@ -180,7 +185,8 @@ class DynamoDBReader {
     if (status === REFUSED && code !== "InternalServerError") {
       // Further lines may hold the session token.
       const [text] = String(response.message ?? response.Message ?? "").split("\n", 1);
-      throw new StoreUnavailableError(`DynamoDB refused: ${code}: ${text.slice(0, MAX_MESSAGE)}`);
+      const reason = `${code}: ${text.slice(0, MAX_MESSAGE)}${REMEDIES[code] ?? ""}`;
+      throw new StoreUnavailableError(`DynamoDB refused: ${reason}`);
     }
     return code;
   }
