@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -107,12 +107,17 @@ def without_store(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", [name for name in HANDLERS if "-layer" in name])
-def test_handler_on_the_layer_starts_without_the_store(tmp_path: Path, name: str) -> None:
-    """It returns its default, before the ten seconds of INIT are over."""
-    text = (EXAMPLES / name).read_text(encoding="utf-8")
-    with handler(tmp_path, name, text, without_store(tmp_path)) as invoke:
-        assert invoke(EVENT)["result"] == {"newCheckout": False}
+def test_handlers_on_the_layer_start_without_the_store(tmp_path: Path) -> None:
+    """They return their defaults, before the ten seconds of INIT are over."""
+    names = [name for name in HANDLERS if "-layer" in name]
+    variables = without_store(tmp_path)
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(handler(tmp_path, name, (EXAMPLES / name).read_text(), variables))
+            for name in names
+        ]
+        for name, invoke in zip(names, started, strict=True):
+            assert invoke(EVENT)["result"] == {"newCheckout": False}, name
 
 
 def test_split_handler_finds_the_packages_of_its_sdk(tmp_path: Path) -> None:
