@@ -30,8 +30,10 @@ function load(name) {{
 
 def bundle(package: Path) -> None:
     """Rewrite the index.js of a package."""
-    found = {path.name: path.read_text("utf-8") for path in sorted(package.glob("lib/[a-z]*.js"))}
-    modules = [f'"./{name}"(module) {{\n{text}\n}},\n' for name, text in found.items()]
+    modules = [
+        f'"./{path.name}"(module) {{\n{path.read_text("utf-8")}\n}},\n'
+        for path in sorted(package.glob("lib/[a-z]*.js"))
+    ]
     main = package / "index.js"
     index = main.read_text("utf-8").removeprefix('"use strict";\n\n')
     index = index.replace('require("./lib/', 'load("./')

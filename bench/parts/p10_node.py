@@ -47,12 +47,7 @@ class NodeCase(Case):
 
     def command(self) -> list[str]:
         """Return the command."""
-        return [
-            *self.prefix,
-            NODE,
-            str(READERS / "node" / self.script),
-            *self.arguments,
-        ]
+        return [*self.prefix, NODE, str(READERS / "node" / self.script), *self.arguments]
 
     def variables(self) -> dict[str, str]:
         """Return its environment."""

@@ -60,7 +60,7 @@ def handler(
     """Start a handler in the file *name*, and give the function that sends it an event."""
     processes.needs_node()
     if not (folder / "node_modules").exists():
-        (folder / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
+        (folder / "node_modules").symlink_to(nodejs.MODULES)
     (folder / name).write_text(text, encoding="utf-8")
     with processes.node("invoke.mjs", str(folder / name), environment) as ask:
         yield lambda event, ahead=0: ask(event=event, ahead=ahead)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from local import nodejs
 from local.relay import Relay
 from rigs import SOURCE
 from sdks import processes, sets
@@ -54,7 +55,7 @@ def provider_of(sdk: str) -> str:
 
 def command(sdk: str, *source: str) -> list[str | PurePath]:
     node = processes.needs_node()
-    if not (NODE_FOLDER / "node_modules" / "@splitsoftware" / "splitio-browserjs").exists():
+    if not (nodejs.MODULES / "@splitsoftware" / "splitio-browserjs").exists():
         pytest.skip("splitio-browserjs is missing: run `make setup-node`")
     return [node, NODE_FOLDER / "adapters.cjs", sdk, *source]
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from storesync import guard, providers
 from storesync.errors import RefusedSetError
 from storesync.model import Changes, FlagSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DIGEST = "5f3c" * 16
 
@@ -82,12 +86,29 @@ def test_message_names_flags_digest_and_remedy() -> None:
     assert guard._some([*"abcde"]) == "5 (a, b, c, d, e)"
 
 
-def test_keys_are_not_copied() -> None:
-    """The guard asks for them at each reference: a copy would take seconds for a large set."""
-    segments: dict[str, Any] = {}
-    keys = FlagSet("launchdarkly", {"segments": segments}).keys("segments")
-    segments["later"] = {}
-    assert "later" in keys
+class Segments(UserDict[str, Any]):
+    """Segments that count how often all of their keys are read."""
+
+    reads = 0
+
+    def __iter__(self) -> Iterator[str]:
+        Segments.reads += 1
+        return super().__iter__()
+
+
+def test_references_are_checked_without_copying_keys() -> None:
+    """Thousands of flags refer to thousands of segments: copies for each would take seconds."""
+    rule = {"clauses": [{"op": "segmentMatch", "values": ["segment-000"]}]}
+    flags = {key: {"rules": [rule] * 5} for key in numbered(100)}
+    segments = Segments({key: {} for key in numbered(100, prefix="segment")})
+    sets = [
+        FlagSet("launchdarkly", {"flags": each, "segments": segments})
+        for each in (flags, {**flags, "gone": {}})
+    ]
+    changed = Changes(removed=(("flags", "gone"),))
+    Segments.reads = 0
+    assert not guard.dangling(sets[0], sets[1], changed, providers.get("launchdarkly"))
+    assert Segments.reads < 10
 
 
 class Key(str):

@@ -8,15 +8,17 @@ import type { Client } from "../index.js";
  *
  * ```js
  * const features = repository(flagstore.client("prod"));
- * const unleash = await startUnleash({
+ * const unleash = initialize({
  *   url: "http://127.0.0.1:9", // required, never contacted
  *   appName: "shop",
  *   repository: features,
  *   disableMetrics: true,
  * });
+ * unleash.on("error", console.error);
  *
  * export const handler = async (event) => {
- *   await features.refresh(); // the SDK evaluates without waiting, so wait here if a check is due
+ *   // The SDK evaluates without waiting, so wait here if a check is due.
+ *   await features.refresh().catch(console.error);
  *   return unleash.isEnabled("new-checkout", { userId: event.user });
  * };
  * ```
