@@ -122,13 +122,16 @@ for (const [pattern, pumped, length] of [
   test(`no text of ${length} characters is slow for ${pattern}`, () => {
     const text = pumped.repeat(length).slice(0, length - 1) + "~";
     for (const matches of portableMatchers(pattern)) {
-      const start = performance.now();
-      try {
-        assert.equal(matches(text), false);
-      } catch (error) {
-        assert.match(error.message, /too long/);
-      }
-      assert.ok(performance.now() - start < WORST_MS);
+      const times = [1, 2, 3].map(() => {
+        const start = performance.now();
+        try {
+          assert.equal(matches(text), false);
+        } catch (error) {
+          assert.match(error.message, /too long/);
+        }
+        return performance.now() - start;
+      });
+      assert.ok(Math.min(...times) < WORST_MS, `${times} ms`); // a busy machine may be late once
     }
   });
 }
