@@ -91,6 +91,10 @@ test: ## all checks and tests; says what was skipped and why
 	@$(MAKE) lint
 	$(PYTEST)
 
+.PHONY: test-node-22
+test-node-22: setup-node .venv/.ready ## the tests of Node.js once more, on the older of the layer's two versions
+	LAMBDA_NODE=22 $(PYTEST) tests/node $(wildcard tests/sdks/test_node*.py) tests/sdks/test_handlers.py
+
 .PHONY: exhaustive
 exhaustive: .venv/.ready ## every interleaving of syncs with pins, expiry and lost writes: some fifteen minutes
 	$(PYTEST) --dist=load -m campaign tests/faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 from local.stand_in import REPOSITORY
@@ -11,6 +12,12 @@ MODULES = REPOSITORY / "tests" / "sdks" / "node" / "node_modules"
 
 
 def command() -> str:
-    """Return Lambda's version, if it is beside the SDKs, or else this machine's; "" if neither."""
-    ours = MODULES.glob("node-linux-*/bin/node")
-    return next((str(path) for path in ours), shutil.which("node") or "")
+    """Return Lambda's version, if it is beside the SDKs, or else this machine's; "" if neither.
+
+    :raises FileNotFoundError: `LAMBDA_NODE` asks for a version that is not beside the SDKs.
+    """
+    version = os.environ.get("LAMBDA_NODE", "")
+    ours = [str(path) for path in MODULES.glob(f"node-{version or 24}-linux-*/bin/node")]
+    if version and not ours:
+        raise FileNotFoundError(f"Node.js {version}: run `make setup-node` (LAMBDA_NODE: 22 or 24)")
+    return next(iter(ours), shutil.which("node") or "")
