@@ -82,8 +82,9 @@ $(call ready,$(ENVIRONMENTS)): .venv-uv/.ready tools/make-venv
 
 # -- Checks ----------------------------------------------------------------------------------------
 
-# Two files at a time, in the order of their folders: the slowest files have few tests, and come early.
-PYTEST := .venv/bin/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+# Three files at a time, in the order of their folders: the slowest files have few tests, and come early.
+# A quarter of the time, tests wait.
+PYTEST := .venv/bin/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: test
 test: ## all checks and tests; says what was skipped and why
