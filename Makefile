@@ -97,7 +97,7 @@ test-node-22: setup-node .venv/.ready ## the tests of Node.js once more, on the 
 	LAMBDA_NODE=22 $(PYTEST) tests/node $(wildcard tests/sdks/test_node*.py) tests/sdks/test_handlers.py
 
 .PHONY: exhaustive
-exhaustive: .venv/.ready ## every interleaving of syncs with pins, expiry and lost writes: some fifteen minutes
+exhaustive: .venv/.ready ## every interleaving of syncs with pins, expiry and lost writes: some six minutes
 	$(PYTEST) --dist=load -m campaign tests/faults
 
 .PHONY: fuzz
