@@ -45,6 +45,7 @@ def test_stack_describes_the_deployment() -> None:
     formation = Mock(**{"describe_stacks.return_value": {"Stacks": [stack]}})
     found = deployment_from_stack("shop", formation)
     assert (found.name, found.prefix, found.replicas) == ("stack shop", "/flagstore", 1)
+    assert found.reconcile_minutes == template["Parameters"]["ReconcileMinutes"]["Default"]
     function = found.require("FLAGSTORE_SYNC_FUNCTION")
     parts = (found.table, found.queue_url, found.dlq_url, function)
     assert parts == ("its TableName", "its QueueUrl", "its DlqUrl", "its SyncFunctionName")

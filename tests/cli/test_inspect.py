@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,6 +59,16 @@ def test_status_problems(rig: Rig) -> None:
 
 def test_get_evaluates_a_context(rig: Rig, prod: LaunchDarklySimulator) -> None:
     """Shows the provider's JSON and its version, and the reader's evaluation and reason."""
+def test_check_is_overdue_after_three_intervals(rig: Rig) -> None:
+    """As in FreshnessAlarm; the interval is the stack's ReconcileMinutes, or its default."""
+    checked_at = int(1000 * time.time()) - 20 * 60_000
+    rig.change(state_key("prod"), **{**rig.state()._asdict(), "checked_at": checked_at})
+    assert rig.run("status", "--check").code == 10
+    slower = {"FLAGSTORE_RECONCILE_MINUTES": "10"}
+    assert rig.run("status", "--check", env=slower).code == 0
+    assert rig.run("doctor", env=slower).code == 0
+
+
     prod.set_flag("new-checkout", on=True)
     rig.json("sync")
     arguments = ("get", "prod", "new-checkout", "--context")

@@ -13,6 +13,7 @@ import pytest
 
 from bench import cost, results
 from flagstore import emf
+from flagstore.keys import SourceState
 from flagstore.snapshot import Info
 from local.stand_in import REPOSITORY
 from simulators import faults
@@ -31,7 +32,7 @@ from simulators.serving import FEATURES, ask, opened
 from simulators.template import read_template
 from simulators.usage import delivery, line
 from storesync import sync, telemetry, usage, webhook
-from storesync.cli.inspect import STALE_S
+from storesync.cli.inspect import problems
 from storesync.config import WEBHOOKS_AGE_S
 from tests.docs.pages import anchors
 
@@ -449,7 +450,10 @@ def test_alarm_periods(minutes: int) -> None:
         assert alarm.span_s <= (86_400 if alarm.period_s < 3600 else 7 * 86_400)
     freshness = stack.value(TEMPLATE["Resources"]["FreshnessAlarm"]["Properties"])
     assert (freshness["Period"], freshness["Threshold"]) == (120 * minutes, 180 * minutes)
-    assert STALE_S == 3 * SCHEDULE_S
+    checked = SourceState(published=1, rows_version=1, checked_at=0)
+    for late_ms in (0, 1):
+        found = list(problems("prod", checked, 180_000 * minutes + late_ms, minutes))
+        assert len(found) == late_ms, "`storesync status` does not follow the alarm"
 
 
 def test_long_run_threshold() -> None:

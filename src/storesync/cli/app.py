@@ -196,7 +196,11 @@ _OUTPUTS = {
     "FLAGSTORE_SYNC_FUNCTION": "SyncFunctionName",
 }
 """Variable → output of the stack."""
-_PARAMETERS = {PREFIX: "ParameterPrefix", "FLAGSTORE_SNAPSHOT_REPLICAS": "SnapshotReplicas"}
+_PARAMETERS = {
+    PREFIX: "ParameterPrefix",
+    "FLAGSTORE_SNAPSHOT_REPLICAS": "SnapshotReplicas",
+    "FLAGSTORE_RECONCILE_MINUTES": "ReconcileMinutes",
+}
 """Variable → parameter of the stack."""
 
 
@@ -215,6 +219,7 @@ class Deployment:
         self.table = settings.table
         self.prefix = settings.parameter_prefix
         self.replicas = settings.snapshot_replicas
+        self.reconcile_minutes = settings.reconcile_minutes
         self.queue_url = settings.queue_url
         self.dlq_url = environ.get("FLAGSTORE_DLQ_URL", "")
         self.webhook_base_url = environ.get("FLAGSTORE_WEBHOOK_BASE_URL", "")

@@ -154,7 +154,9 @@ def _check_state(operator: Operator, source: Source) -> Iterator[Finding]:
     state = operator.open(source).state(source.name)
     found = [
         _finding(PROBLEM, "sync", text)
-        for _, text in problems(source.name, state, operator.now_ms())
+        for _, text in problems(
+            source.name, state, operator.now_ms(), operator.deployment.reconcile_minutes
+        )
     ]
     yield from found or [_finding(OK, "sync", f"version {state.published} is published")]
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from storesync.cli.app import Operator
     from storesync.store import Store
 
-STALE_S = 900.0
-"""Three times the default of ReconcileMinutes, as in the age alarm."""
 FLAGS = "flags"
 CHANGES = ("added", "changed", "removed")
 STATUS = ("SOURCE", "PROVIDER", "STORE", "CHECKED", "FLAGS", "SEGMENTS", "VERSION", "STATE")
@@ -63,7 +61,7 @@ def status_of(operator: Operator, name: str) -> dict[str, Any]:
         return {"source": name, "problems": [known.message], "state": "unreadable", **remedy}
     now = operator.now_ms()
     counts = json.loads(str(snapshot_record.get("counts", "{}"))) if state.published else {}
-    found = list(problems(name, state, now))
+    found = list(problems(name, state, now, operator.deployment.reconcile_minutes))
     return {
         "source": name,
         "provider": source.provider,
@@ -116,7 +114,9 @@ def pin_text(pinned: int, now: int) -> str:
     return f"pinned until {timestamp(pinned)} ({duration((pinned - now) / 1000)} left)"
 
 
-def problems(name: str, state: SourceState, now: int) -> Iterator[tuple[str, str]]:
+def problems(
+    name: str, state: SourceState, now: int, reconcile_minutes: int
+) -> Iterator[tuple[str, str]]:
     """Yield the problems in a source state, each as a word and a sentence."""
     if state.pinned > now:
         text = f"{pin_text(state.pinned, now)}: no changes are published, including kill switches"
@@ -132,7 +132,7 @@ def problems(name: str, state: SourceState, now: int) -> Iterator[tuple[str, str
     if not state.published:
         text = f"nothing is published yet: run `storesync sync {name}`"
         yield "empty", f"{text}; if that fails, run `storesync doctor {name}`"
-    elif age_s > STALE_S and state.pinned <= now:
+    elif age_s > 3 * 60 * reconcile_minutes and state.pinned <= now:  # as FreshnessAlarm
         text = f"not checked for {duration(age_s)}: make sure that the schedule is enabled"
         yield "ok", text
     if state.published and state.rows_version != state.published:
