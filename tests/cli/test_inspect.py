@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flagstore.keys import Key, snapshot_key, state_key
+from flagstore import keys
+from flagstore.keys import Key, SnapshotRecord, snapshot_key, state_key
 
 if TYPE_CHECKING:
     from simulators.launchdarkly import LaunchDarklySimulator
@@ -57,8 +59,6 @@ def test_status_problems(rig: Rig) -> None:
         assert text in " ".join(found["problems"])
 
 
-def test_get_evaluates_a_context(rig: Rig, prod: LaunchDarklySimulator) -> None:
-    """Shows the provider's JSON and its version, and the reader's evaluation and reason."""
 def test_check_is_overdue_after_three_intervals(rig: Rig) -> None:
     """As in FreshnessAlarm; the interval is the stack's ReconcileMinutes, or its default."""
     checked_at = int(1000 * time.time()) - 20 * 60_000
@@ -69,6 +69,8 @@ def test_check_is_overdue_after_three_intervals(rig: Rig) -> None:
     assert rig.run("doctor", env=slower).code == 0
 
 
+def test_get_evaluates_a_context(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Shows the provider's JSON and its version, and the reader's evaluation and reason."""
     prod.set_flag("new-checkout", on=True)
     rig.json("sync")
     arguments = ("get", "prod", "new-checkout", "--context")
@@ -154,6 +156,24 @@ def test_doctor_finds_problems_and_remedies(rig: Rig, prod: LaunchDarklySimulato
     assert "storesync sync prod --verify" in found[2]["remedy"]
     shown = rig.run("doctor").out
     assert all(f"fix: {each['remedy']}" in shown for each in found)
+
+
+def test_doctor_prints_the_size_of_a_set_in_chunks(
+    rig: Rig, prod: LaunchDarklySimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what capacity depends on (docs/cost-and-capacity.md)."""
+
+    def size() -> str:
+        (found,) = (line for line in rig.run("doctor").out.splitlines() if "digests" in line)
+        return found
+
+    before = size()
+    assert re.search(r"\([\d,]{4,} bytes\)$", before)
+    monkeypatch.setattr(keys, "INLINE_BYTES", 0)
+    prod.set_flag("new-checkout", on=not prod.flags()["new-checkout"]["on"])
+    rig.json("sync")
+    assert SnapshotRecord.from_record(rig.record(snapshot_key("prod")) or {}).chunks
+    assert re.search(r"\([\d,]{4,} bytes\)$", size())
 
 
 def test_verify_repairs_what_doctor_finds(rig: Rig) -> None:

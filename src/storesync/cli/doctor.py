@@ -8,6 +8,7 @@ import click
 
 from flagserve.access import parse
 from flagstore import keys
+from flagstore.codec import read_index
 from storesync import providers, rows
 from storesync.cli import clients, parameters
 from storesync.cli.app import command, sources_argument, storesync
@@ -18,6 +19,7 @@ from storesync.published import PublishedReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from flagstore.keys import SnapshotRecord
     from storesync.cli.app import Operator
     from storesync.model import Source
 
@@ -161,6 +163,13 @@ def _check_state(operator: Operator, source: Source) -> Iterator[Finding]:
     yield from found or [_finding(OK, "sync", f"version {state.published} is published")]
 
 
+def _compressed_bytes(record: SnapshotRecord) -> int:
+    """Return the size of a set, also if its body is in chunks."""
+    sections = read_index(record.index_data, record.index_digest)["sections"]
+    blocks = sum(length for entries in sections.values() for _, _, length, _ in entries)
+    return len(record.index_data) + int(blocks)
+
+
 def _check_store(operator: Operator, source: Source) -> Iterator[Finding]:
     """Verify every digest of the snapshot and its body, and compare every row."""
     store, name = operator.open(source), source.name
@@ -170,8 +179,8 @@ def _check_store(operator: Operator, source: Source) -> Iterator[Finding]:
         yield _finding(SKIPPED, "store", "nothing is published, or a new version just was")
         return
     published.verify_large(stored)
-    size = len(stored.record.body)
-    yield _finding(OK, "store", f"snapshot record and body match their digests ({size} bytes)")
+    size = _compressed_bytes(stored.record)
+    yield _finding(OK, "store", f"snapshot record and body match their digests ({size:,} bytes)")
     remedy = f"`storesync sync {name} --verify` repairs it; while pinned, repeat the rollback"
     for number in range(1, operator.deployment.replicas):
         record = store.read(keys.snapshot_key(name, number)) or {}
