@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from fnmatch import fnmatchcase
 from typing import Any
 
 from local.stand_in import REPOSITORY
@@ -12,11 +13,13 @@ from simulators.template import read_template
 from tests.build.tooling import tool
 
 POLICY = json.loads((REPOSITORY / "examples" / "deployer-policy.json").read_text("utf-8"))
-ACTIONS = {
-    action
-    for each in POLICY["Statement"]
-    for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
-}
+
+
+def _listed(values: str | list[str]) -> list[str]:
+    return [values] if isinstance(values, str) else values
+
+
+ACTIONS = {action for each in POLICY["Statement"] for action in _listed(each["Action"])}
 MANAGED_POLICY_CHARS = 6_144
 MADE_BY_SAM = {
     "AWS::Serverless::Function": [
@@ -71,6 +74,22 @@ def test_deployer_policy_covers_what_cloudformation_does() -> None:
     assert [each for each in ACTIONS if NOT_USED.fullmatch(each)] == []
 
 
+def test_deployer_policy_covers_what_the_template_names() -> None:
+    """Layers and log groups, as resources of the stack flagstore."""
+    allowed = [each for one in POLICY["Statement"] for each in _listed(one["Resource"])]
+    names = [
+        value["Fn::Sub"].replace("${AWS::StackName}", "flagstore")
+        for resource in read_template()["Resources"].values()
+        for key, value in resource["Properties"].items()
+        if key in {"LayerName", "LogGroupName"} and "Fn::Sub" in value
+    ]
+    assert "flagstore-flagstore-node" in names
+    for name in names:
+        kind = "log-group" if name.startswith("/") else "layer"
+        for arn in (f"{kind}:{name}", f"{kind}:{name}:1"):
+            assert any(fnmatchcase(arn, each.split(":", 5)[-1]) for each in allowed if each != "*")
+
+
 def test_deployer_policy_fits_into_a_managed_policy() -> None:
     """Also with the longest region and a real account."""
     text = json.dumps(POLICY).replace("<region>", "ap-southeast-4").replace("<account>", "1" * 12)
@@ -89,6 +108,5 @@ def test_deployer_policy_reaches_this_stack_only() -> None:
     }
     for statement in POLICY["Statement"]:
         if statement["Sid"] not in wide | {"Code"}:
-            resources = statement["Resource"]
-            for arn in [resources] if isinstance(resources, str) else resources:
+            for arn in _listed(statement["Resource"]):
                 assert re.search(r"[:/]flagstore[-/]|:aws:transform/", arn), arn
