@@ -29,6 +29,20 @@ def test_template_is_valid(folder: str) -> None:
 
 
 @pytest.mark.build
+def test_guided_deployment_asks_for_no_authentication() -> None:
+    """It would ask for each of 26 routes, also without ServeFlags, and one N ends it."""
+    code = """
+from samcli.commands.deploy.auth_utils import auth_per_resource
+from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
+
+print(auth_per_resource(SamLocalStackProvider.get_stacks("template.yaml")[0]))
+"""
+    done = run(tool(".venv-sam", "python"), "-c", code)
+    assert "('ServeFunction', True)" in done.stdout
+    assert "False" not in done.stdout
+
+
+@pytest.mark.build
 def test_checkov_passes() -> None:
     """Every check passes, or is skipped in the template with its reason."""
     done = run(
