@@ -4,7 +4,7 @@ import { InMemStorageProvider, Unleash } from 'unleash-client';
 
 const TTL_MS = 30_000;
 const dynamodb = new DynamoDBClient();
-const read = {
+const read = { // the document, which is there if the source has "document": true
   TableName: process.env.FLAGSTORE_TABLE,
   Key: { namespace: { S: 'prod:document' }, key: { S: 'features' } },
 };

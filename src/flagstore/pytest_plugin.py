@@ -46,5 +46,5 @@ def _state(flags: FakeFlags, client: Client) -> EvaluationState:
 
 
 def _refuse(_: Client) -> NoReturn:
-    message = "fake_flags has no flag set: read the provider's JSON from a store or a file"
+    message = "fake_flags has no flag set: use FLAGSTORE_FILE in this test (docs/testing.md)"
     raise NotLoadedError(message)

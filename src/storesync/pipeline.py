@@ -350,9 +350,9 @@ class Sync:
         if self._scheduled and now - since >= HOLD_MS:
             return
         message = (
-            f"{self._provider.title} responded with a suspect set: {why[:SHOWN_CHARS]}. "
+            f"{self._provider.title} responded with the suspect set {digest}: {why[:SHOWN_CHARS]}. "
             f"A scheduled check publishes it if it persists for {HOLD_MS // 60_000} minutes; "
-            f'to do so now, invoke SyncFunction with {{"source": …, "allow_shrink": "{digest}"}}'
+            'to do so now, invoke SyncFunction with {"source": …, "allow_shrink": that digest}'
         )
         raise SuspectSetError(message, digest=digest)
 

@@ -35,7 +35,7 @@ def test_status_of_healthy_and_broken_sources(rig: Rig, prod: LaunchDarklySimula
     assert data["dlq"]["due"] == 1
     assert [each["source"] for each in data["sources"]] == ["broken", "prod"]
     shown = rig.run("status").out
-    fix = "broken: fix: correct it with `storesync source add broken --replace`"
+    fix = "broken: fix: correct that parameter in SSM (docs/configure.md#sources)"
     for text in ("unreadable", "credentials/broken: is missing", fix, "failed every time"):
         assert text in shown
 
@@ -89,6 +89,7 @@ def test_get_evaluates_a_context(rig: Rig, prod: LaunchDarklySimulator) -> None:
     ("arguments", "code", "text"),
     [
         (("get", "prod", "nope"), 3, "no flag 'nope'"),
+        (("get", "prod", "beta", "--section=segment"), 3, "fix: there are flags, segments"),
         (("get", "nope", "a"), 3, "the sources are prod"),
         (("get", "prod", "new-checkout", "--context", "ada"), 2, "write it as JSON"),
         (("get", "prod", "beta", "--section=segments", "--context={}"), 2, "evaluates flags"),
@@ -174,6 +175,14 @@ def test_doctor_prints_the_size_of_a_set_in_chunks(
     rig.json("sync")
     assert SnapshotRecord.from_record(rig.record(snapshot_key("prod")) or {}).chunks
     assert re.search(r"\([\d,]{4,} bytes\)$", size())
+
+
+def test_doctor_names_a_missing_webhook(rig: Rig) -> None:
+    """Its parameter was deleted: nothing can be said of what is in it."""
+    rig.aws.client("ssm").delete_parameter(Name=f"{rig.prefix}/webhooks/prod")
+    (found,) = problems(rig)
+    assert (found["check"], found["message"]) == ("webhook", "its parameter is missing")
+    assert "storesync source add prod --replace" in found["remedy"]
 
 
 def test_verify_repairs_what_doctor_finds(rig: Rig) -> None:

@@ -45,6 +45,11 @@ def test_failing_source_stops_no_other(
         ({"source": "prod", "outcome": "published", "token": 7}, 0, "published"),
         ({"source": "prod", "outcome": "failed", "error": "no response"}, 7, "no response"),
         ({"errorMessage": "out of memory"}, 7, "out of memory"),
+        (
+            {"outcome": "failed", "error": "lost 5. If this is right, invoke"},
+            8,
+            "fix: `storesync allow prod`",
+        ),
     ],
 )
 @pytest.mark.usefixtures("prod")

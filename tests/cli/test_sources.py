@@ -35,6 +35,7 @@ def test_add_writes_three_parameters(rig: Rig, launchdarkly: LaunchDarklySimulat
     listed = rig.run("source", "list", "--json")
     assert (done.code, again.code, listed.code) == (0, 0, 0)
     assert launchdarkly.sdk_key not in repr((done, again, listed))
+    assert "https://webhooks.example/webhooks/prod" in listed.out
     assert rig.parameters() == ALL
     assert rig.parameter("sources/prod")["provider"] == "launchdarkly"
     assert rig.parameter("credentials/prod")["key"] == launchdarkly.sdk_key
@@ -58,6 +59,7 @@ def test_add_appconfig(rig: Rig, prod: LaunchDarklySimulator) -> None:
     assert "the provider responds: 5 flags" in done.out
     assert "SyncFunction needs the stack's parameter AppConfigProfile" in done.out
     assert "webhook" not in done.out
+    assert rig.json("source", "list")["sources"][0]["webhooks"] is None
     assert rig.parameters() == {"sources/prod", "credentials/prod"}
     assert "key" not in rig.parameter("credentials/prod")
     done = rig.run("source", "remove", "prod", "--yes")
@@ -352,6 +354,7 @@ def test_forget_what_cannot_be_removed(rig: Rig, prod: LaunchDarklySimulator) ->
     rig.put_parameter("credentials/prod", "{")
     done = rig.run(*remove)
     assert (done.code, "--forget" in done.err) == (4, True)
+    assert rig.run(*remove, "--purge", "--forget").code == 2
     assert rig.json(*remove, "--forget")["tombstone"] is None
     assert rig.parameters() == set()
     rig.put_parameter("credentials/prod", {"provider": "launchdarkly", "key": "sdk-left"})

@@ -189,7 +189,7 @@ def test_everything_is_done_by_keyboard(page: Browser, world: World) -> None:
     assert "2 sources read, 1 need attention" in said(page)
     sources = text(page, "sources")
     assert "credentials/broken: is missing" in sources
-    assert "fix: correct it with storesync source add broken --replace" in sources
+    assert "fix: correct that parameter in SSM (docs/configure.md#sources)" in sources
     show_all(page)
     assert '"key": "new-checkout"' in text(page, "flag")
     assert "Value\ntrue" in text(page, "value")

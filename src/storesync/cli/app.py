@@ -94,7 +94,7 @@ class Operator:
         names = self.sources.names()
         if name not in names:
             known = f"the sources are {', '.join(names)}" if names else "there are no sources yet"
-            remedy = f"add it with `storesync source add {name}`; {known}"
+            remedy = f"add it with `storesync source add {name} --provider PROVIDER`; {known}"
             raise CommandError(
                 Exit.NOT_FOUND, f"no source {name!r} in {self.deployment.name}", remedy
             )
@@ -271,8 +271,8 @@ def storesync() -> None:
     FLAGSTORE_PARAMETER_PREFIX and so on are used if set, else the stack "flagstore". Options follow
     the command. See docs/cli.md for examples, exit codes and the AWS permissions of each command.
 
-    Start with `storesync source add NAME`, then `storesync status`. If something is wrong,
-    `storesync doctor` shows how to fix it.
+    Start with `storesync source add NAME --provider PROVIDER`, then `storesync status`. If
+    something is wrong, `storesync doctor` shows how to fix it.
     """
 
 
@@ -314,7 +314,10 @@ def command(group: click.Group, name: str) -> Callable[[Body], click.Command]:
         shared = (
             click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
             click.option(
-                "--stack", envvar="FLAGSTORE_STACK", metavar="NAME", help='Default: "flagstore".'
+                "--stack",
+                envvar="FLAGSTORE_STACK",
+                metavar="NAME",
+                help='Default: variables, else "flagstore".',
             ),
             click.option("--profile", metavar="NAME", help="Profile of your AWS credentials."),
             click.option("--region", metavar="NAME", help="AWS region of the deployment."),

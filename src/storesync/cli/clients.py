@@ -94,7 +94,8 @@ def add(
 ) -> None:
     """Allow a client to fetch flags from ServeFunction.
 
-    A server key gets all flags of a source, with their rules. A browser key gets the values of the
+    A server key gets all flags of a source: of Unleash's their rules, by OFREP their values. A
+    browser key gets the values of the
     flags it names (of LaunchDarkly's, those marked for browsers), for pages of the origins it
     names; everyone who opens the page can read it.
     Generates a secret and prints it once, unless --secret-file has one, such as the Unleash token
@@ -150,6 +151,9 @@ def _check_settings(name: str, given: Mapping[str, Any], before: Mapping[str, An
         if before and given[field] not in {None, before[field]}:
             message = f"client {name} is for {field} {before[field]}, which cannot change"
             raise CommandError(Exit.USAGE, message, "add another client, and remove this one later")
+    is_browser = (given["kind"] or before["kind"]) == BROWSER
+    if is_browser and not all(given[field] or before.get(field) for field in ("origins", "flags")):
+        raise CommandError(Exit.USAGE, "--kind browser needs --origin and --flag")
 
 
 def _check_unique(key: ClientKey, texts: Mapping[str, str]) -> None:
@@ -178,7 +182,7 @@ def _add_lines(data: dict[str, Any], steps: tuple[str, str, str], otherwise: str
     yield f"  1. URL: {data['url'] or unknown}"
     yield f"  2. {name}{shown}"
     if not data["url"]:
-        yield "note: no URL is known: deploy the stack with ServeFlags=true (docs/cli.md)"
+        yield "note: no URL is known: deploy the stack with ServeFlags=true (docs/unleash-edge.md)"
 
 
 @command(client, "list")
@@ -193,7 +197,7 @@ def list_(operator: Operator) -> None:
 
 def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     if not found:
-        yield "no clients yet: add one with `storesync client add NAME`"
+        yield "no clients yet: add one with `storesync client add NAME --source SOURCE --kind KIND`"
         return
     fields = ("client", "source", "kind", "origins", "flags")
     rows = [

@@ -117,8 +117,8 @@ def _check_queues(operator: Operator) -> Iterator[Finding]:
     if operator.deployment.dlq_url:
         number = depth(operator, operator.deployment.dlq_url)["due"]
         if number:
-            remedy = "see SyncFunction's log for the cause, then redrive or purge this queue"
-            message = f"{number} sync requests failed every time"
+            remedy = "see SyncFunction's log for the cause, then purge the queue (docs/runbook.md)"
+            message = f"{number} sync requests failed every time, or are none"
             yield _finding(PROBLEM, "dead letters", message, remedy)
         else:
             yield _finding(OK, "dead letters", "0 waiting")
@@ -201,8 +201,12 @@ def _check_webhook(operator: Operator, source: Source) -> Iterator[Finding]:
     name = source.name
     if not providers.get(source.provider).methods:
         return
-    webhook = parameters.read(operator, name).webhook(operator.deployment.prefix)
     remedy = f"repeat the interrupted `storesync source add {name} --replace`"
+    stored = parameters.read(operator, name)
+    if not stored.webhooks:
+        yield _finding(PROBLEM, "webhook", "its parameter is missing", remedy)
+        return
+    webhook = stored.webhook(operator.deployment.prefix)
     if webhook.provider != source.provider:
         message = f"its parameter is for {webhook.provider}, the source for {source.provider}"
         yield _finding(PROBLEM, "webhook", message, remedy)

@@ -160,7 +160,7 @@ def depth(operator: Operator, url: str) -> dict[str, int]:
 
 def _status_lines(found: list[dict[str, Any]], depths: dict[str, Any], now: int) -> Iterator[str]:
     if not found:
-        yield "no sources yet: add one with `storesync source add NAME`"
+        yield "no sources yet: add one with `storesync source add NAME --provider PROVIDER`"
     else:
         yield from table(STATUS, [status_row(each) for each in found])
     for each in found:
@@ -246,7 +246,11 @@ def flag_of(
     """
     source = operator.source(name)
     flags = operator.reader(source)
-    item = flags.snapshot().item(section, flag)
+    snapshot = flags.snapshot()
+    if section not in snapshot.counts:
+        message = f"no section {section!r} in source {name!r}"
+        raise CommandError(Exit.NOT_FOUND, message, f"there are {', '.join(snapshot.counts)}")
+    item = snapshot.item(section, flag)
     info = flags.info()
     origin = {
         "source": info.source,
@@ -345,7 +349,11 @@ def history_notes(data: Mapping[str, Any], now: int) -> list[str]:
 @source_argument
 @click.option("--from", "old", type=int, metavar="VERSION", help="Old version; default: current.")
 @click.option(
-    "--to", "new", type=int, metavar="VERSION", help="New version; default: the provider's flags."
+    "--to",
+    "new",
+    type=int,
+    metavar="VERSION",
+    help="New version; default: the provider's flags, or with --from the published version.",
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 10 if there is a difference.")
 def diff(

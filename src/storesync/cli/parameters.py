@@ -176,10 +176,9 @@ def complete(
     missing = list(_missing(given, before)) if provider else ["--provider"]
     unasked = [option for option in missing if not (ask and option in PROMPTS)]
     if unasked:
-        remedy = (
-            "a key is only used with the provider and address that it was given with; "
-            "see `storesync source add --help`"
-        )
+        remedy = "see `storesync source add --help`"
+        if before.credentials:
+            remedy += "; a key is only used with the provider and address that it was given with"
         raise CommandError(Exit.USAGE, f"missing options: {', '.join(unasked)}", remedy)
     if ask:
         for field, prompt in (PROMPTS[option] for option in missing):

@@ -13,7 +13,7 @@ from flagstore.encode import content_digest
 from storesync import providers
 from storesync.cli.app import command, source_argument, sources_argument, storesync
 from storesync.cli.inspect import CHANGES, change_lines, pin_text, summary
-from storesync.cli.screen import CommandError, Exit, short, table, to_error
+from storesync.cli.screen import CommandError, Exit, short, table, to_error, without_event
 from storesync.http import HttpClient
 from storesync.maintenance import FOREVER_MS, kept_version, roll_back
 from storesync.maintenance import unpin as end_pin
@@ -99,6 +99,10 @@ def _sync_remotely(operator: Operator, name: str) -> dict[str, Any]:
     done: dict[str, Any] = json.loads(response["Payload"].read())
     if "outcome" not in done or done["outcome"] == "failed":
         text = done.get("error") or done.get("errorMessage") or "no outcome"
+        shown = without_event(text)
+        if shown != text:
+            remedy = f"`storesync allow {name}` shows what would be lost, and publishes this set"
+            raise CommandError(Exit.REFUSED, f"{function}: {shown}", remedy)
         raise CommandError(Exit.PROVIDER, f"{function}: {text}", "see SyncFunction's log")
     return done
 

@@ -140,6 +140,15 @@ _CONDITION_FAILED = {"ConditionalCheckFailedException", "TransactionCanceledExce
 _SIGN_IN = (
     "sign in to AWS: aws sso login, --profile NAME, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 )
+_CORRECT = (
+    "correct that parameter in SSM (docs/configure.md#sources), or its options with "
+    "`storesync source add SOURCE --replace`"
+)
+_NEW_KEY = (
+    "if the key is wrong or revoked, set a new one: `storesync source add SOURCE --replace "
+    "--provider PROVIDER --key-file FILE`, and --base-url unless it is the default"
+)
+_NO_KEY = "allow it to yourself, too (docs/cli.md#permissions)"
 _TRY_AGAIN = "try again; `storesync doctor` may show the cause"
 
 # The first class that matches counts, so subclasses come before their bases.
@@ -153,17 +162,9 @@ _REMEDIES: tuple[tuple[type[Exception], Exit, str], ...] = (
     (aws.NoRegionError, Exit.CONFIGURATION, "add --region, or set AWS_REGION"),
     (aws.BotoCoreError, Exit.UNREACHABLE, "check the network and --region, then try again"),
     (errors.UnknownSourceError, Exit.NOT_FOUND, "`storesync source list` lists the sources"),
-    (
-        errors.ConfigurationError,
-        Exit.CONFIGURATION,
-        "correct it with `storesync source add SOURCE --replace`; see docs/configure.md",
-    ),
+    (errors.ConfigurationError, Exit.CONFIGURATION, _CORRECT),
     (errors.ParametersError, Exit.UNREACHABLE, _TRY_AGAIN),
-    (
-        errors.CredentialsRefusedError,
-        Exit.PROVIDER,
-        "the key is wrong or revoked: set a new one with `storesync source add SOURCE --replace`",
-    ),
+    (errors.CredentialsRefusedError, Exit.PROVIDER, _NEW_KEY),
     (errors.EndpointNotFoundError, Exit.PROVIDER, "check the source's base_url and options"),
     (errors.ProviderError, Exit.PROVIDER, "the published flags are unchanged; try again later"),
     (errors.SuspectSetError, Exit.REFUSED, "wait, or run `storesync allow SOURCE DIGEST`"),
@@ -189,6 +190,11 @@ _REMEDIES: tuple[tuple[type[Exception], Exit, str], ...] = (
 )
 
 
+def without_event(message: str) -> str:
+    """Drop how a refused or suspect set is allowed by an event: operators have `allow`."""
+    return message.partition(". If this is right")[0].partition("; to do so now")[0]
+
+
 def to_error(error: Exception, source: str = "SOURCE") -> CommandError:
     """Convert an error about a source for the operator. Raises it again if it is a bug."""
     if isinstance(error, CommandError):
@@ -203,11 +209,12 @@ def to_error(error: Exception, source: str = "SOURCE") -> CommandError:
             if found:
                 return found
         cause = cause.__cause__
-    # The guard ends with how to allow a set through SyncFunction; operators have `allow`.
-    message = str(shown).partition(". If this is right")[0]
+    message = without_event(str(shown))
     for kind, code, remedy in _REMEDIES:
         if isinstance(shown, kind):
-            return CommandError(code, message, remedy.replace("SOURCE", source))
+            # AppConfig's sources have no key: the caller's own credentials are used.
+            fix = _NO_KEY if "AWS refused appconfig:" in message else remedy
+            return CommandError(code, message, fix.replace("SOURCE", source))
     raise error
 
 

@@ -186,6 +186,8 @@ def list_(operator: Operator) -> None:
     for name, text in parameters.listed(operator, "sources").items():
         stored = SourceParameters(sources=text)
         values = stored.values("sources")
+        methods = _methods(values.get("provider"))
+        webhooks = f"{base}/{values.get('webhook') or name}" if base and methods else None
         found.append(
             {
                 "source": name,
@@ -193,15 +195,20 @@ def list_(operator: Operator) -> None:
                 "store": values.get("store", "dynamodb"),
                 "rows": values.get("rows", True),
                 "options": stored.options("sources"),
-                "webhooks": f"{base}/{values.get('webhook') or name}" if base else None,
+                "webhooks": f"{webhooks}/<secret>" if methods == ("url",) else webhooks,
             }
         )
     operator.screen.result({"sources": found}, _list_lines(found))
 
 
+def _methods(provider: object) -> tuple[str, ...]:
+    """Return how a provider's webhooks can be verified; nothing if it is unknown or sends none."""
+    return providers.get(str(provider)).methods if provider in providers.names() else ()
+
+
 def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
     if not found:
-        yield "no sources yet: add one with `storesync source add NAME`"
+        yield "no sources yet: add one with `storesync source add NAME --provider PROVIDER`"
         return
     headers = ("SOURCE", "PROVIDER", "STORE", "ROWS", "OPTIONS", "WEBHOOKS")
     rows = [
@@ -229,6 +236,8 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     Its published flags stay readable unless they are purged. Nothing more is published for this
     name until the source is added again.
     """
+    if purge and forget:
+        raise CommandError(Exit.USAGE, "--forget leaves the store alone, --purge empties it")
     there = parameters.read(operator, name)
     if not (there.sources or there.credentials or there.has_webhook):
         operator.source(name)  # raises an error that lists the sources

@@ -28,8 +28,7 @@ _STEPS = {
         "Accept the terms, save, and make sure that it is on",
     ),
     "split": (
-        "In Harness: FME Settings, Integrations, Webhooks",
-        "In the classic console: Admin settings, Integrations, Outgoing webhook (Audit log)",
+        "Harness: FME Settings, Integrations, Webhooks; classic: Admin settings, Outgoing webhook",
         "Select the project, and the environment {environment}",
         "URL, which contains the secret: {url}",
         "Save. Split sends webhooks for flags only: segments follow with the schedule",
@@ -38,8 +37,7 @@ _STEPS = {
         "In Unleash: Integrations, Webhook",
         "URL: {url}",
         "{proof}",
-        "Select all events",
-        "The form lacks events of segments and dependencies: --register covers them, too",
+        "Select all events (those of segments and dependencies are there only with --register)",
         "Save. Unleash takes up to a minute to notice",
     ),
 }

@@ -358,8 +358,8 @@ class _Api:
         error = found[0] if found else ""  # nothing else from a response may reach a terminal
         if status in _REFUSED:
             raise CredentialsRefusedError(
-                f"AWS refused appconfig:{action} for source {name!r} with {status} {error}: the "
-                f"role of SyncFunction needs it for this profile (docs/configure.md)"
+                f"AWS refused appconfig:{action} for source {name!r} with {status} {error}: "
+                "SyncFunction needs the parameter AppConfigProfile (docs/configure.md)"
             )
         if status == _NOT_FOUND:
             raise EndpointNotFoundError(
