@@ -196,11 +196,14 @@ def kind_of(name: str, view: View, snapshot: Snapshot) -> str:
 
 
 def _kind(name: str, snapshot: Snapshot) -> str:
-    find, text = KINDS.get(snapshot.snapshot_record.provider), snapshot.held("flags", name)
+    find = KINDS.get(snapshot.snapshot_record.provider)
+    # In both versions of a gradual deployment, a flag has the same type.
+    texts = filter(None, (snapshot.held(section, name) for section in ("new_flags", "flags")))
     try:
-        return ANY if find is None or text is None else find(json.loads(text), snapshot)
+        kinds = {find(json.loads(text), snapshot) for text in texts} if find else set()
     except (AttributeError, LookupError, TypeError):
         return ANY  # malformed, so it evaluates to an error
+    return ATTRIBUTES if ATTRIBUTES in kinds else kinds.pop() if kinds else ANY
 
 
 def _of_launchdarkly(flag: dict[str, Any], _snapshot: Snapshot) -> str:

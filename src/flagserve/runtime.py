@@ -57,7 +57,8 @@ class Clients:
         made = self._made.get(place)
         if made is None:
             store = _redis(key.store_url) if key.store_url else None
-            made = self._made[place] = Client(key.source, store=store, ttl_s=TTL_S)
+            made = Client(key.source, store=store, ttl_s=TTL_S, rollout_by="key")
+            self._made[place] = made
             made._start(loads=True)  # noqa: SLF001 - as flagstore.client, which knows no URLs
         return made
 

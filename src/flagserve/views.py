@@ -78,11 +78,11 @@ def weak(data: bytes) -> str:
 
 def _visible(snapshot: "Snapshot", sees: "Callable[[str], bool] | None") -> list[str]:
     if sees is None:
-        return snapshot.keys()
+        return sorted({*snapshot.keys(), *snapshot.keys("new_flags")})
     marked = snapshot.snapshot_record.provider == LAUNCHDARKLY
     return [
         name
-        for name, text in snapshot.texts("flags").items()
+        for name, text in {**snapshot.texts("flags"), **snapshot.texts("new_flags")}.items()
         if sees(name) and (not marked or _for_browsers(text))
     ]
 
@@ -94,10 +94,9 @@ def _for_browsers(text: str) -> bool:
 
 
 def _moments(snapshot: "Snapshot") -> "list[Moment] | None":
-    record = snapshot.snapshot_record
-    if "deployments" in json.loads(record.counts):
+    if snapshot.two_versions:
         return None  # AppConfig: who gets which version changes over time
-    if record.provider != unleash.PROVIDER:
+    if snapshot.snapshot_record.provider != unleash.PROVIDER:
         return []
     try:
         return unleash.moments(snapshot)

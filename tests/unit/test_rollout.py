@@ -14,6 +14,9 @@ import pytest
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEvent
 
+from flagserve import runtime, views
+from flagserve.access import ClientKey, ClientKeys
+from flagserve.app import App
 from flagstore import Client, rollout
 from flagstore.adapters.openfeature import FlagstoreProvider
 from flagstore.emf import line
@@ -25,6 +28,7 @@ from simulators.appconfig_flags import document
 from simulators.memory_store import MemoryStore
 from simulators.reader_rig import DOWN, EXPIRED_S, STATE
 from simulators.rollout_rig import LINEAR, Stage, doc
+from simulators.serving import FLAGS, KEYS, SECRET, ask
 from storesync import errors, maintenance
 from storesync.cli import inspect
 from storesync.model import Changes, FlagSet, Secret, Source
@@ -96,6 +100,41 @@ def test_processes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (len(client), client.keys()) == ((3, ["a", "b", "gone"]), (2, ["a", "b"]))[limit - 1]
         found.append(limit)
     assert abs(100 * found.count(2) / len(found) - 40) < 3
+
+
+def test_served_entities(stage: Stage) -> None:
+    """ServeFunction chooses by the targeting key, whichever process it asks; types stay."""
+    made = runtime.Clients()(ClientKey("service", "prod", "server", (), (), ()))
+    client = stage.reader(rollout_by=made._rollout_by)
+    keys = ClientKeys(lambda _: {"service": json.dumps(KEYS["service"])}, print)
+    app = App(keys, lambda _: client, print, None, stage.clock.now)
+
+    def asked(key: str) -> dict[str, Any]:
+        body = {"context": {"targetingKey": key}}
+        status, found = ask(app, FLAGS, SECRET, body)
+        assert status == 200
+        return {each["key"]: each["value"] for each in found["flags"]}
+
+    stage.deploy({"a": 2, "b": 1, "added": 2})
+    stage.wait(12)
+    seen = set()
+    for number in range(50):
+        is_new = client.value("a", {"key": f"{number}"}, default={})["limit"] == 2
+        seen.add(is_new)
+        found = asked(f"{number}")
+        assert found["a"] == {"enabled": True, "limit": 1 + is_new}
+        assert found.keys() == ({"a", "b", "added"} if is_new else {"a", "b", "gone"})
+    assert seen == {False, True}
+
+
+def test_served_etag_needs_no_evaluation(stage: Stage) -> None:
+    """Except during a deployment, though its sections are there, empty."""
+    client = stage.reader(rollout_by="key")
+    assert views.etag(views.view(client.snapshot()), client.snapshot(), b"", 0.0)
+    stage.deploy({"a": 2, "b": 1})
+    stage.wait(12)
+    assert client.enabled("a") in {False, True}
+    assert not views.etag(views.view(client.snapshot()), client.snapshot(), b"", 0.0)
 
 
 def test_documented_hash(stage: Stage) -> None:
