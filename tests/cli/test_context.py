@@ -49,7 +49,7 @@ def test_stack_describes_the_deployment() -> None:
     function = found.require("FLAGSTORE_SYNC_FUNCTION")
     parts = (found.table, found.queue_url, found.dlq_url, function)
     assert parts == ("its TableName", "its QueueUrl", "its DlqUrl", "its SyncFunctionName")
-    assert found.serve_base_url == "its ServeBaseUrl"
+    assert (found.serve_base_url, found.usage_dlq_url) == ("its ServeBaseUrl", "its UsageDlqUrl")
     stack["Outputs"] = [each for each in stack["Outputs"] if each["OutputKey"] != "ServeBaseUrl"]
     assert deployment_from_stack("shop", formation).serve_base_url == ""
     stack["Outputs"] = []

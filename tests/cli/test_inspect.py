@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -157,6 +158,19 @@ def test_doctor_finds_problems_and_remedies(rig: Rig, prod: LaunchDarklySimulato
     assert "storesync sync prod --verify" in found[2]["remedy"]
     shown = rig.run("doctor").out
     assert all(f"fix: {each['remedy']}" in shown for each in found)
+
+
+def test_dead_letters_of_usage(rig: Rig) -> None:
+    """Those of a stack with UsageFunction need attention, too."""
+    url = rig.aws.client("sqs").create_queue(QueueName=f"usage-{uuid4().hex}")["QueueUrl"]
+    rig.environ["FLAGSTORE_USAGE_DLQ_URL"] = url
+    assert rig.run("status", "--check").code == rig.run("doctor").code == 0
+    rig.aws.client("sqs").send_message(QueueUrl=url, MessageBody="{}")
+    done = rig.run("status", "--check")
+    assert (done.code, "usage dlq: 1 due" in done.out) == (10, True)
+    (found,) = problems(rig)
+    assert found["check"] == "usage's dead letters"
+    rig.aws.client("sqs").delete_queue(QueueUrl=url)
 
 
 def test_doctor_prints_the_size_of_a_set_in_chunks(

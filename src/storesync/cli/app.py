@@ -42,6 +42,7 @@ DEFAULT_STACK = "flagstore"
 STEP_S = 300.0
 """Deadline of one step: DynamoDB limits how fast a large set is written."""
 SERVE_BASE_URL = "FLAGSTORE_SERVE_BASE_URL"
+USAGE_DLQ_URL = "FLAGSTORE_USAGE_DLQ_URL"
 TABLE, PREFIX = "FLAGSTORE_TABLE", "FLAGSTORE_PARAMETER_PREFIX"
 """Every command needs these; if one is set, the environment describes the deployment."""
 SET_IT = "set it, or name the stack (--stack)"
@@ -222,6 +223,7 @@ class Deployment:
         self.reconcile_minutes = settings.reconcile_minutes
         self.queue_url = settings.queue_url
         self.dlq_url = environ.get("FLAGSTORE_DLQ_URL", "")
+        self.usage_dlq_url = environ.get(USAGE_DLQ_URL, "")
         self.webhook_base_url = environ.get("FLAGSTORE_WEBHOOK_BASE_URL", "")
         self.serve_base_url = environ.get(SERVE_BASE_URL, "")
         self._environ = environ
@@ -257,6 +259,7 @@ def deployment_from_stack(stack: str, formation: Any) -> Deployment:  # noqa: AN
         remedy = "check its events and run `sam deploy` again, or name another stack with --stack"
         raise CommandError(Exit.CONFIGURATION, message, remedy) from None
     environ[SERVE_BASE_URL] = outputs.get("ServeBaseUrl", "")  # none without ServeFunction
+    environ[USAGE_DLQ_URL] = outputs.get("UsageDlqUrl", "")  # none without UsageFunction
     return Deployment(f"stack {stack}", environ)
 
 

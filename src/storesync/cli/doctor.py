@@ -27,6 +27,9 @@ OK, PROBLEM, SKIPPED = "ok", "problem", "skipped"
 _COLORS = {OK: "green", PROBLEM: "red", SKIPPED: "bright_black"}
 
 
+_DEAD_LETTERS = "fix the cause and purge the queue (docs/runbook.md#there-are-dead-letters)"
+_USAGE_DEAD_LETTERS = "fix the cause and redrive them (docs/runbook.md#usage-was-not-reported)"
+
 type Finding = dict[str, str]
 
 
@@ -110,18 +113,19 @@ def _check_table(operator: Operator) -> Iterator[Finding]:
 
 
 def _check_queues(operator: Operator) -> Iterator[Finding]:
-    """Check for sync requests that failed."""
+    """Check for messages that failed every time."""
     if operator.deployment.queue_url:
         number = depth(operator, operator.deployment.queue_url)["due"]
         yield _finding(OK, "queue", f"{number} waiting")
-    if operator.deployment.dlq_url:
-        number = depth(operator, operator.deployment.dlq_url)["due"]
+    for check, url, remedy in (
+        ("dead letters", operator.deployment.dlq_url, _DEAD_LETTERS),
+        ("usage's dead letters", operator.deployment.usage_dlq_url, _USAGE_DEAD_LETTERS),
+    ):
+        number = depth(operator, url)["due"] if url else 0
         if number:
-            remedy = "see SyncFunction's log for the cause, then purge the queue (docs/runbook.md)"
-            message = f"{number} sync requests failed every time, or are none"
-            yield _finding(PROBLEM, "dead letters", message, remedy)
-        else:
-            yield _finding(OK, "dead letters", "0 waiting")
+            yield _finding(PROBLEM, check, f"{number} failed every time", remedy)
+        elif url:
+            yield _finding(OK, check, "0 waiting")
 
 
 def _check_clients(operator: Operator) -> Iterator[Finding]:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from storesync.cli.app import Operator
     from storesync.store import Store
 
+DEAD = {
+    "dlq": "sync requests that failed every time; see SyncFunction's log",
+    "usage_dlq": "usage that could not be reported; see UsageFunction's log",
+}
+"""Dead-letter queue → what its messages are."""
 FLAGS = "flags"
 CHANGES = ("added", "changed", "removed")
 STATUS = ("SOURCE", "PROVIDER", "STORE", "CHECKED", "FLAGS", "SEGMENTS", "VERSION", "STATE")
@@ -41,7 +46,8 @@ def status(operator: Operator, *, names: tuple[str, ...], check: bool) -> int:
     depths = queues(operator)
     data = {"deployment": operator.deployment.name, "sources": found, **depths}
     operator.screen.result(data, _status_lines(found, depths, operator.now_ms()))
-    bad = any(each["problems"] for each in found) or any(depths.get("dlq", {}).values())
+    dead = (depths.get(name, {}) for name in DEAD)
+    bad = any(each["problems"] for each in found) or any(any(each.values()) for each in dead)
     return Exit.FINDINGS if check and bad else Exit.OK
 
 
@@ -142,7 +148,8 @@ def problems(
 
 def queues(operator: Operator) -> dict[str, dict[str, int]]:
     """Return the numbers of messages in the queues that are known, by name."""
-    urls = {"queue": operator.deployment.queue_url, "dlq": operator.deployment.dlq_url}
+    known = operator.deployment
+    urls = {"queue": known.queue_url, "dlq": known.dlq_url, "usage_dlq": known.usage_dlq_url}
     return {name: depth(operator, url) for name, url in urls.items() if url}
 
 
@@ -196,8 +203,9 @@ def queue_lines(depths: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """Yield a line per queue."""
     for name, numbers in depths.items():
         counts = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in numbers.items())
-        failed = ": sync requests that failed every time; see SyncFunction's log"
-        yield f"{name}: {counts}" + (failed if name == "dlq" and numbers["due"] else "")
+        yield f"{name.replace('_', ' ')}: {counts}" + (
+            f": {DEAD[name]}" if name in DEAD and numbers["due"] else ""
+        )
 
 
 # -- get ------------------------------------------------------------------------------------------
