@@ -149,7 +149,7 @@ def parse(event: Json) -> tuple[Message, ...] | Manual | Schedule | ProviderEven
     if not isinstance(source, str):
         raise BadRequestError(
             'this event requests no sync: send {"schedule": true}, {"source": "<name>"}, an SQS '
-            "batch or an API Gateway webhook event; events/ has one of each"
+            "batch, an API Gateway webhook event or AppConfig's event; events/ has one of each"
         )
     # Anything but a digest would silently have no effect.
     if not isinstance(allow_shrink, str) or (allow_shrink and not _DIGEST.fullmatch(allow_shrink)):
@@ -368,7 +368,7 @@ class Syncer:
     ) -> Outcome:
         name = requests[0].source
         deadline = Deadline(self._clock, self._rng, seconds)
-        scheduled = {request.trigger for request in requests} == {"schedule"}
+        triggers = {request.trigger for request in requests}
         store = None
         try:
             source = self._sources.get(name, fresh=manual is not None)
@@ -379,7 +379,7 @@ class Syncer:
                 store,
                 http=self._http,
                 deadline=deadline,
-                limits=SCHEDULED if scheduled else None,
+                limits=SCHEDULED if triggers == {"schedule"} else None,
                 replicas=self._settings.snapshot_replicas,
                 allow_shrink=manual.allow_shrink if manual else "",
                 queue_check=self._queue_check,
@@ -392,7 +392,7 @@ class Syncer:
             age_s = record_report(report, requests, store.resent, now_ms(self._clock))
             return Outcome(name, report=report, age_s=age_s)
         finally:
-            if scheduled and store is not None and source.drain:
+            if "schedule" in triggers and store is not None and source.drain:
                 from storesync.drain import drain  # noqa: PLC0415 - for few sources
 
                 drain(source, store, self._http, deadline)

@@ -346,6 +346,7 @@ IMPRESSION = {"k": "canary-key", "f": "a", "t": "on", "m": 1, "c": 1, "r": "rule
         ("schedule", 200, 503, 0, 0, 1),
         ("schedule", 200, 400, 0, 1, 0),
         ("webhook", 200, 200, None, None, None),
+        ("webhook schedule", 200, 200, 1, 0, 0),
     ],
 )
 def test_scheduled_check_drains_splits_queues(
@@ -367,7 +368,7 @@ def test_scheduled_check_drains_splits_queues(
         redis_server.admin.rpush("{fme}.SPLITIO.impressions", entry)
         split.faults.extend([faults.status(check)] if check != 200 else [])
         split.report_status = report
-        assert serve(stack, {"source": "fme", "trigger": trigger}) == []
+        assert serve(stack, *({"source": "fme", "trigger": one} for one in trigger.split())) == []
     known = output.sums(source="fme")
     figures = map(known.get, ("Drained", "DrainDropped", "DrainFailures"))
     assert tuple(figures) == (posted, dropped, failures)
