@@ -41,7 +41,7 @@ help: ## this list
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) \
 	  | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 	@echo
-	@echo "What a target needs, it installs first, into .venv* in this folder and nowhere else."
+	@echo "Python packages that a target needs are installed first, into .venv* in this folder."
 
 # -- Set-up ----------------------------------------------------------------------------------------
 
@@ -94,14 +94,15 @@ test: ## all checks and tests; says what was skipped and why
 
 .PHONY: test-node-22
 test-node-22: setup-node .venv/.ready ## the tests of Node.js once more, on the older of the layer's two versions
-	LAMBDA_NODE=22 $(PYTEST) tests/node $(wildcard tests/sdks/test_node*.py) tests/sdks/test_handlers.py
+	LAMBDA_NODE=22 $(PYTEST) tests/node $(wildcard tests/sdks/test_node*.py) tests/sdks/test_handlers.py \
+	  tests/differential/test_appconfig_node.py
 
 .PHONY: exhaustive
 exhaustive: .venv/.ready ## every interleaving of syncs with pins, expiry and lost writes: some six minutes
 	$(PYTEST) --dist=load -m campaign tests/faults
 
 .PHONY: fuzz
-fuzz: .venv/.ready ## what is made up, at its full size: 100,000 webhooks a provider, 2,000 examples a test
+fuzz: .venv/.ready ## generated webhooks, flags and responses: 100,000 webhooks a provider, 2,000 examples a test
 	$(PYTEST) --dist=worksteal --hypothesis-profile=whole -m "campaign or not campaign" tests/fuzz \
 	  tests/unit tests/contract/test_providers.py
 
@@ -111,7 +112,7 @@ torture: ## every promise at its full size, into docs/guarantees.md: about an ho
 	PYTHONPATH=tests:src:. .venv/bin/python -m torture $(ONLY)
 
 .PHONY: mutants
-mutants: .venv/.ready ## mutmut on guard, signature, layout and pipeline, by hand (ONLY="storesync.guard*")
+mutants: .venv/.ready ## mutmut on guard, signature, keys, pipeline and others, by hand (ONLY="storesync.guard*")
 	.venv/bin/mutmut run $(if $(ONLY),"$(ONLY)") | tail -n 3
 	@.venv/bin/mutmut results | sed '/: not checked$$/d'
 
@@ -126,7 +127,7 @@ conformance-data: .venv/.ready ## fetch the providers' own test data into .confo
 # tools/old-words: names that were replaced. Each thing has one name (docs/architecture.md).
 .PHONY: lint
 lint: .venv/.ready ## ruff, mypy, which module may import which, and names that were replaced
-	@! grep -rnIEf tools/old-words --include='*.py' --include='*.md' --include='*.yaml' --include='*.json' \
+	@! grep -rnIEf tools/old-words --include='*.py' --include='*.md' --include='*.yaml' --include='*.json' --include='*.*js' \
 	  --exclude-dir=node_modules *.md template.yaml src docs events examples local tests tools bench
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -196,11 +197,11 @@ cli: .venv/.ready ## install the command line for operators: tools/storesync (do
 	@tools/storesync --help
 
 .PHONY: build
-build: .venv-sam/.ready ## build the functions and the layer into .aws-sam/build
+build: .venv-sam/.ready ## build the functions and both layers into .aws-sam/build
 	PATH="$(CURDIR)/.venv-sam/bin:$$PATH" sam build
 
 .PHONY: dist
-dist: .venv/.ready .venv-sam/.ready ## build wheel, layer and functions into dist, the same bytes everywhere
+dist: .venv/.ready .venv-sam/.ready ## build wheel, layers and functions into dist, the same bytes everywhere
 	.venv/bin/python tools/dist.py
 
 .PHONY: check-dist

@@ -4,7 +4,7 @@
 
     import flagstore
 
-    flags = flagstore.client("prod")  # module scope; reads nothing yet
+    flags = flagstore.client("prod")  # module scope: on Lambda, it loads at once
 
 
     def handler(event, context):

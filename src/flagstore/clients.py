@@ -90,7 +90,7 @@ class Client(Flags):
             monotonic: returns seconds that never go back, for deadlines.
 
         Raises:
-            ConfigurationError: if the source's name or a number is invalid, or
+            ConfigurationError: if the source's name, a number or ``usage`` is invalid, or
                 ``FLAGSTORE_OVERRIDES`` is not a JSON object.
         """
         _check_seconds("ttl_s", ttl_s)

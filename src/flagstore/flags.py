@@ -62,17 +62,18 @@ class Detail(NamedTuple):
     """The result of ``enabled``; false if the flag is neither on nor off."""
     variant: str | int | None
     """LaunchDarkly: index of the variation. Split: treatment. Unleash, AppConfig: the variant's
-    name. None if the value is the default."""
+    name. None if the flag could not be evaluated, or its value has another type."""
     reason: str
     """A reason code of :mod:`flagstore.evaluation.base`, such as ``RULE_MATCH``."""
     error: str
     """An error code of the same module, such as ``FLAG_NOT_FOUND``; empty without an error."""
     rule: str
     """LaunchDarkly: id of the rule, or key of the prerequisite. Split: label. Unleash: strategy.
-    AppConfig: whether flagstore's hash of `split` decided."""
+    AppConfig: ``split (flagstore's hash)`` if the value depends on that hash."""
     rule_index: int | None
     config: Any
-    """Split: configuration of the treatment, a string. Unleash: payload of the variant."""
+    """Split: configuration of the treatment, a string. Unleash: payload of the variant. AppConfig:
+    whether the flag is on."""
     version: int | None
     """LaunchDarkly: version of the flag. Split: change number. AppConfig: configuration version,
     during a gradual deployment."""

@@ -7,9 +7,9 @@
     flags = FakeFlags({"new-checkout": True, "button-color": "blue"})
     assert flags.enabled("new-checkout", {"key": "ada"})
 
-It has the API of a client, for code that takes its flags as an argument. For code that creates
-its client at module scope, the wheel's pytest fixture ``fake_flags`` makes every client in the
-process read from it.
+It has the API of a client except ``snapshot()``, ``flags[key]`` and ``override``, for code that
+takes its flags as an argument. For code that creates its client at module scope, the wheel's
+pytest fixture ``fake_flags`` makes every client in the process read from it.
 """
 
 from __future__ import annotations

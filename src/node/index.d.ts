@@ -9,8 +9,8 @@
  * @param source Name of the source; by default `FLAGSTORE_SOURCE`. If that is not set either, the
  *   first use of the client throws ConfigurationError.
  * @param options In the first call with this name.
- * @throws ConfigurationError if a name, an option, `FLAGSTORE_PRELOAD` or `FLAGSTORE_USAGE` is invalid,
- *   or the client exists with other options. If another variable is missing or not supported here
+ * @throws ConfigurationError if a name, an option, `FLAGSTORE_PRELOAD`, `FLAGSTORE_USAGE` or
+ *   `FLAGSTORE_SNAPSHOT_REPLICAS` is invalid, or the client exists with other options. If another variable is missing or not supported here
  *   (`FLAGSTORE_REDIS_URL`, `FLAGSTORE_FILE`), the first use says so.
  */
 export function client(source?: string, options?: Options): Client;
@@ -71,7 +71,7 @@ export class Client {
    */
   loaded(): Promise<void>;
 
-  /** Return information about the flag set in memory. Reads nothing; never throws. */
+  /** Return information about the flag set in memory. Reads nothing; throws only without a source's name. */
   info(): Info;
 
   /** Return the code of a problem with the flags in memory, or "". Reads nothing. */

@@ -2,8 +2,8 @@
 
 ``<prefix>/sources/<source>``      JSON, not secret: provider, options, rows, document, store,
                                    allow_http, rows_prefix, adopt, drain, webhook
-``<prefix>/credentials/<source>``  SecureString, JSON: provider, key, base_url, store_url; for
-                                   SyncFunction only; not needed if a provider accepts the
+``<prefix>/credentials/<source>``  SecureString, JSON: provider, key, base_url, store_url; not
+                                   for WebhookFunction; not needed if a provider accepts the
                                    function's own credentials. It states where the key may be sent,
                                    so nothing in the source's parameter can send it elsewhere
 ``<prefix>/webhooks/<webhook>``    SecureString, JSON: provider, method, secrets, header, and either
@@ -286,7 +286,7 @@ def _is_transient(error: BotoCoreError | ClientError) -> bool:
 
 
 class Sources:
-    """All sources, for SyncFunction.
+    """All sources, for SyncFunction, UsageFunction and the command line.
 
     Every method raises :class:`ParametersError` if the parameters have never been read.
     """

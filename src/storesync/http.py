@@ -1,6 +1,6 @@
 """HTTP client: one request, one hard deadline, size limits.
 
-Only SyncFunction imports this module: ``requests`` takes 70 ms to import. Its gaps are closed:
+WebhookFunction must not import it: ``requests`` takes 70 ms to import. Its gaps are closed:
 
 - Its ``timeout`` limits the silence between two packets, so a server that sends one byte per second
   holds a function for hours. Here each exchange runs in its own thread, and the caller stops

@@ -1,4 +1,4 @@
-"""Logs and metrics of both functions, without secrets, headers, bodies or context values.
+"""Logs and metrics of the functions that write, without secrets, headers, bodies or context values.
 
 flagstore's own messages quote no secrets. Redaction covers the rest: the message of a library's
 exception, or of a bug, may hold a URL, a header or a whole request.

@@ -32,15 +32,16 @@ MAX_BULK_BYTES = 536_870_912
 TRANSIENT = {"LOADING", "TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "MASTERDOWN", "BUSY"}
 """Errors of a server that is starting, failing over or moving slots: a retry may succeed."""
 REMEDIES = {
-    "NOAUTH": "put user and password into FLAGSTORE_REDIS_URL",
-    "WRONGPASS": "check user and password in FLAGSTORE_REDIS_URL",
+    "NOAUTH": "put user and password into FLAGSTORE_REDIS_URL, or the client's store_url",
+    "WRONGPASS": "check user and password in FLAGSTORE_REDIS_URL, or the client's store_url",
     "NOPERM": "give the user the reader's rights in docs/redis.md",
     "WRONGTYPE": "another program writes keys that begin with flagstore:",
 }
 URL_SHAPE = (
     "rediss://user:password@host:6379/0 (redis:// without TLS; user, port and database number are "
     "optional; percent-encode special characters in a password; no options after '?': certificates "
-    "are always checked, and FLAGSTORE_REDIS_CA_FILE names an authority of your own)"
+    "are always checked; FLAGSTORE_REDIS_CA_FILE names an authority of your own, for the stack's "
+    "functions src/redis-ca.pem, packed by `sam build`)"
 )
 PORTS = range(1, 65_536)
 _URL = re.compile(
@@ -153,7 +154,8 @@ class RedisReader(RetryingTransport):
     """Reads records over one reused connection: :class:`flagstore.stores.ReaderStore`."""
 
     trust_remedy = (
-        "check the host's name, and set FLAGSTORE_REDIS_CA_FILE if its authority is private"
+        "check the host's name; if its authority is private, set FLAGSTORE_REDIS_CA_FILE, for "
+        "ServeFunction src/redis-ca.pem before `sam build`"
     )
 
     def __init__(self, address: Address, ca_file: str = "") -> None:

@@ -45,8 +45,8 @@ REMEDIES = {
     "OOM": "its memory is full and nothing was written: give it more",
     "MISCONF": "it cannot save to its disk: see its log",
     "WRONGTYPE": "something else writes to one of flagstore's keys (docs/redis.md)",
-    "CERTIFICATE_VERIFY_FAILED": "check the host's name, and set FLAGSTORE_REDIS_CA_FILE if its "
-    "authority is private",
+    "CERTIFICATE_VERIFY_FAILED": "check the host's name; if its authority is private, SyncFunction "
+    "needs src/redis-ca.pem before `sam build`, and storesync FLAGSTORE_REDIS_CA_FILE",
 }
 _CODE = re.compile(rf"\b({'|'.join((*TRANSIENT, *REMEDIES))})\b")
 
@@ -94,7 +94,7 @@ def open_redis(url: str, *, ca_file: str = "") -> Server:
     """
     address = parse_url(url)
     if address is None:
-        message = f"the URL of Redis must be {URL_SHAPE}"
+        message = f"store_url, the URL of Redis, must be {URL_SHAPE}"
         raise ConfigurationError(message)
     if ca_file and not Path(ca_file).is_file():
         message = f"FLAGSTORE_REDIS_CA_FILE: there is no file {ca_file!r}"
