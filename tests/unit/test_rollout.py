@@ -220,6 +220,19 @@ def test_openfeature_event(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Non
     assert events == [ProviderEvent.PROVIDER_CONFIGURATION_CHANGED]
 
 
+def test_openfeature_event_for_each_step_by_key(stage: Stage) -> None:
+    """The flag set is the same, but other contexts have the new version."""
+    stage.deploy({"a": 2, "b": 1})
+    provider = FlagstoreProvider(stage.reader(rollout_by="key"))
+    events: list[ProviderEvent] = []
+    provider.attach(lambda _provider, event, _details: events.append(event))
+    provider.initialize(EvaluationContext())
+    for minutes, number in ((1, 0), (5, 1), (1, 1), (5, 2)):
+        stage.wait(minutes)
+        provider.resolve_object_details("a", {}, EvaluationContext("ada"))
+        assert events == [ProviderEvent.PROVIDER_CONFIGURATION_CHANGED] * number
+
+
 # -- how far ---------------------------------------------------------------------------------------
 
 

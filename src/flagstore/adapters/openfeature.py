@@ -10,9 +10,11 @@ The flag metadata has:
 
 ``reason``
     The reason code from :mod:`flagstore.evaluation.base`.
-``rule``, ``rule_index``, ``version``, ``config``, ``in_experiment``, ``age_s``, ``stale``
-    As in :class:`flagstore.Detail`; omitted if empty. ``config`` is a string: an object (the
-    payload of an Unleash variant) becomes JSON.
+``in_experiment``, ``age_s``, ``stale``
+    As in :class:`flagstore.Detail`.
+``rule``, ``rule_index``, ``version``, ``deployment``, ``config``
+    The same, omitted if there is none. ``config`` is a string: an object (the payload of an Unleash
+    variant) becomes JSON.
 
 For openfeature-sdk 0.10.
 """
@@ -97,6 +99,7 @@ class FlagstoreProvider(AbstractProvider):
         self._flags = flags
         self._status = ProviderStatus.NOT_READY
         self._seen: Snapshot | None = None
+        self._reached = 0.0
         self._lock = threading.Lock()
 
     def initialize(self, evaluation_context: EvaluationContext) -> None:
@@ -120,7 +123,7 @@ class FlagstoreProvider(AbstractProvider):
             raise ProviderNotReadyError(str(error)) from error
         finally:
             with self._lock:
-                self._status, self._seen = status, seen
+                self._status, self._seen, self._reached = status, seen, self._percentage(seen)
 
     def shutdown(self) -> None:
         """Stop sending events. The client belongs to the caller and stays open."""
@@ -195,13 +198,13 @@ class FlagstoreProvider(AbstractProvider):
 
     def _send_events(self) -> None:
         """Send events for changes since the last one; reads nothing."""
-        if self._status in SILENT or self._now() == (self._status, self._seen):
+        if self._status in SILENT or self._now() == (self._status, self._seen, self._reached):
             return
         with self._lock:  # each event once, and in order
-            before, earlier = self._status, self._seen
+            before, earlier, reached = self._status, self._seen, self._reached
             if before in SILENT:  # shut down meanwhile
                 return
-            self._status, self._seen = self._now()
+            self._status, self._seen, self._reached = self._now()
             if self._status is not before:
                 self._send_status()
             seen = self._seen
@@ -212,10 +215,21 @@ class FlagstoreProvider(AbstractProvider):
                     metadata={"token": record.token, "digest": record.digest},
                 )
                 self.emit_provider_configuration_changed(details)
+            elif self._reached != reached:
+                self.emit_provider_configuration_changed(ProviderEventDetails())
 
-    def _now(self) -> tuple[ProviderStatus, Snapshot | None]:
+    def _now(self) -> tuple[ProviderStatus, Snapshot | None, float]:
         status = STATUSES.get(self._flags.health(), ProviderStatus.ERROR)
-        return status, self._flags.current()
+        seen = self._flags.current()
+        return status, seen, self._percentage(seen)
+
+    def _percentage(self, seen: Snapshot | None) -> float:
+        """Return how far a gradual deployment has come, if it chooses by context; else 0."""
+        if seen is None or not seen.two_versions or not getattr(self._flags, "_rollout_by", ""):
+            return 0.0
+        from flagstore.rollout import Progress  # noqa: PLC0415 - only during a deployment
+
+        return Progress.parse(seen.progress).percentage
 
     def _send_status(self) -> None:
         if self._status is ProviderStatus.READY:
