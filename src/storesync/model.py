@@ -204,6 +204,10 @@ class FlagSet:
         # No copy if there are none: the guard calls this for each reference.
         return keys | self.large.keys() if self.large and section == LARGE_SECTION else keys
 
+    def counts(self) -> dict[str, int]:
+        """Return the number of items by section, without those of a gradual deployment."""
+        return {name: len(self.keys(name)) for name in self.sections if name not in DEPLOYMENT}
+
     def item(self, section: str, key: str) -> Json | None:
         """Return one item, or None."""
         if section == LARGE_SECTION and key in self.large:

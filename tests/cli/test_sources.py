@@ -77,6 +77,8 @@ def test_deployment_in_progress(rig: Rig) -> None:
         number = server.deploy(server.put(server.current()), Strategy(30, 20))
         server.step(number, 20.0)
         rig.json("sync", "shop")
+        shown = rig.run("doctor", "shop").out
+        assert "5 flags, 5 definitions from" in shown
     found = rig.json("status", "shop")["sources"][0]
     assert found["counts"]["flags"] == 5
     assert (found["deployment"]["number"], found["deployment"]["percentage"]) == (2, 20.0)
@@ -89,6 +91,33 @@ def test_deployment_in_progress(rig: Rig) -> None:
         detail = rig.json("get", "shop", "search-flag-0001", "--context", key)["detail"]
         seen.add((detail["version"], detail["deployment"]))
     assert seen == {(version, "deployment 2 at 20%, by key") for version in (1, 2)}
+
+
+def test_flag_that_a_deployment_adds_or_changes(rig: Rig) -> None:
+    """`get` shows it as the version has it that the context gets; `ui` lists it."""
+    with AppConfigSimulator(
+        *rich_flags(5), access_key=ACCESS_KEY_ID, secret_key=SECRET_ACCESS_KEY
+    ) as server:
+        rig.add("shop", server)
+        rig.json("sync", "shop")
+        document = server.current()
+        changed = next(iter(document["values"]))
+        document["flags"]["added"] = {"name": "added"}
+        document["values"] |= {"added": {"enabled": True}, changed: {"enabled": False}}
+        number = server.deploy(server.put(document), Strategy(30, 50))
+        server.step(number, 50.0)
+        rig.json("sync", "shop")
+    assert rig.json("get", "shop", "added")["item"] == {"enabled": True}
+    seen = set()
+    for person in range(20):
+        context = ("--context", json.dumps({"key": f"{person}"}))
+        data = rig.json("get", "shop", changed, *context)
+        is_new = data["detail"]["version"] == 2
+        assert (data["item"] == {"enabled": False}) is is_new
+        error = rig.json("get", "shop", "added", *context)["detail"]["error"]
+        assert error == ("" if is_new else "FLAG_NOT_FOUND")
+        seen.add(is_new)
+    assert seen == {False, True}
 
 
 def test_refused_deployment(rig: Rig) -> None:
@@ -192,6 +221,7 @@ def test_drain(rig: Rig, redis_server: Server) -> None:
     assert (done.code, "Split, which may bill by users' keys" in done.out) == (0, True)
     assert rig.run("source", "add", "fme", "--no-check", "--replace").code == 0
     assert rig.parameter("sources/fme")["drain"] is True
+    assert "drain=true" in rig.run("source", "list").out
 
 
 UNLEASH = AddOptions(provider="unleash", key="token", base_url="https://u")

@@ -151,7 +151,7 @@ def _check_parameters(operator: Operator, name: str) -> Iterator[Finding]:
 def _check_provider(operator: Operator, source: Source) -> Iterator[Finding]:
     """Fetch the provider's flag set from this machine."""
     flag_set = operator.fetch(source)
-    counts = ", ".join(f"{len(flag_set.keys(name))} {name}" for name in flag_set.sections)
+    counts = ", ".join(f"{number} {name}" for name, number in flag_set.counts().items())
     yield _finding(OK, "provider", f"{counts} from {source.base_url}")
 
 

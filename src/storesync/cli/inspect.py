@@ -16,7 +16,9 @@ from storesync.model import DEPLOYMENT, Changes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from flagstore.flags import Detail
     from flagstore.keys import SourceState
+    from flagstore.snapshot import Snapshot
     from storesync.cli.app import Operator
     from storesync.store import Store
 
@@ -258,7 +260,8 @@ def flag_of(
     if section not in snapshot.counts:
         message = f"no section {section!r} in source {name!r}"
         raise CommandError(Exit.NOT_FOUND, message, f"there are {', '.join(snapshot.counts)}")
-    item = snapshot.item(section, flag)
+    detail = None if context is None else flags.detail(flag, context)
+    item = _item(snapshot, section, flag, detail)
     info = flags.info()
     origin = {
         "source": info.source,
@@ -271,9 +274,27 @@ def flag_of(
         "age_s": info.age_s,
     }
     data = {"key": flag, "item": item, "origin": origin}
-    if context is not None:
-        data["detail"] = flags.detail(flag, context)._asdict()
+    if detail is not None:
+        data["detail"] = detail._asdict()
     return data
+
+
+def _item(snapshot: Snapshot, section: str, flag: str, detail: Detail | None) -> Any:  # noqa: ANN401 - JSON
+    """Return an item; during a gradual deployment, that of the version that was evaluated.
+
+    Without an evaluation, the previous version's, or the new one's if only that has the flag.
+    """
+    if section == FLAGS and flag in snapshot.keys("new_flags"):
+        (deployment,) = snapshot.texts("deployments").values()
+        new = json.loads(deployment)["ConfigurationVersion"]
+        if flag not in snapshot or (detail and str(detail.version) == str(new)):
+            return snapshot.item("new_flags", flag)
+    return snapshot.item(section, flag)
+
+
+def keys_of(snapshot: Snapshot) -> list[str]:
+    """Return the keys of all flags, those of a gradual deployment's new version included."""
+    return sorted({*snapshot.keys(), *snapshot.keys("new_flags")})
 
 
 def origin_line(origin: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from storesync.errors import ConfigurationError, ProviderError
 from storesync.maintenance import mark_removed, restore_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from storesync.cli.app import Operator
     from storesync.model import Source
@@ -39,6 +40,8 @@ DRAIN_NOTE = (
 )
 _PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": True}
 
+SETTINGS = ("rows_prefix", "adopt", "drain", "document")
+"""Fields of a source's parameter that `source list` shows if they are there."""
 
 @command(source, "add")
 @source_argument
@@ -111,7 +114,7 @@ def add(  # noqa: PLR0913 - its options
     data = {
         "source": name,
         "provider": made.provider,
-        "counts": flag_set and {each: len(flag_set.keys(each)) for each in flag_set.sections},
+        "counts": flag_set and flag_set.counts(),
         "restored": restored,
         "requested": operator.request_sync(name),
         "webhook_url": webhook_url(base, config) if config else None,
@@ -196,6 +199,7 @@ def list_(operator: Operator) -> None:
                 "rows": values.get("rows", True),
                 "options": stored.options("sources"),
                 "webhooks": f"{webhooks}/<secret>" if methods == ("url",) else webhooks,
+                **{name: values[name] for name in SETTINGS if name in values},
             }
         )
     operator.screen.result({"sources": found}, _list_lines(found))
@@ -203,6 +207,13 @@ def list_(operator: Operator) -> None:
 
 def _methods(provider: object) -> tuple[str, ...]:
     """Return how a provider's webhooks can be verified; nothing if it is unknown or sends none."""
+def _options(each: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    yield from each["options"].items()
+    yield from (
+        (name, json.dumps(each[name])) for name in SETTINGS if each.get(name, False) is not False
+    )
+
+
     return providers.get(str(provider)).methods if provider in providers.names() else ()
 
 
@@ -217,7 +228,7 @@ def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
             each["provider"],
             each["store"],
             "yes" if each["rows"] else "no",
-            ", ".join(f"{name}={value}" for name, value in each["options"].items()),
+            ", ".join(f"{name}={value}" for name, value in _options(each)),
             each["webhooks"] or "",
         )
         for each in found
