@@ -123,8 +123,9 @@ def mark_removed(source: Source, store: Store, clock: Clock, *, purge: bool = Fa
 
     Readers keep the flags in memory. Without *purge*, the flags stay readable, and rows under a
     ``rows_prefix`` are left to the next writer there. With it, everything is deleted except the
-    source state, whose counter a new source of the same name continues. Returns the fencing token
-    of the tombstone.
+    source state, whose counter a new source of the same name continues, and records of usage, which
+    are in the table for every store (:func:`storesync.usage_records.delete_records`). Returns the
+    fencing token of the tombstone.
 
     Raises:
         NotSettledError: if other checks completed first at every attempt.
@@ -177,7 +178,6 @@ def _purge(made: Source, store: Store, condition: Condition, state: SourceState)
         keys.history_key(source, 0).namespace,
         *keys.chunks_namespaces(source),
         keys.pending_namespace(source),
-        keys.usage_namespace(source),
     )
     for namespace in namespaces:
         deletes = [

@@ -42,7 +42,7 @@ from storesync.providers.base import Published
 from storesync.retry import Deadline, SystemClock
 from storesync.telemetry import emit, log, set_monitoring
 from storesync.usage_lines import Line, parse, read_delivery
-from storesync.usage_records import DAY_S, UsageRecords, last_uses
+from storesync.usage_records import APP, DAY_S, UsageRecords, last_uses
 from storesync.usage_report import LIMITS, RefusedError, Reporter
 
 if TYPE_CHECKING:
@@ -205,7 +205,8 @@ class Collector:
             return Published(lambda _key: None, {})
         if source.name not in self._readers:
             replicas = self._settings.snapshot_replicas
-            self._readers[source.name] = Client(source.name, replicas=replicas)
+            # By key: the snapshot then holds both versions of a gradual deployment.
+            self._readers[source.name] = Client(source.name, replicas=replicas, rollout_by="key")
         snapshot = self._readers[source.name].snapshot()
         return Published(partial(_flag, snapshot), snapshot.meta)
 
@@ -252,7 +253,7 @@ class Collector:
         for app in sorted(apps):
             if left and self._announced.get((name, app)) != day:
                 self._announced[name, app] = day
-                if self._records.claim_name(name, f"app:{day}:{app}"):
+                if self._records.claim_name(name, f"{APP}{day}:{app}"):
                     reporter.announce(app, now)
                     left -= 1
 
@@ -267,7 +268,9 @@ class Collector:
 
 
 def _flag(snapshot: Snapshot, key: str) -> Json | None:
-    return snapshot[key] if key in snapshot else None  # noqa: SIM401 - it has no get
+    """Return a flag of either version, during a gradual deployment; None if there is none."""
+    text = snapshot.held("flags", key) or snapshot.held("new_flags", key)
+    return None if text is None else json.loads(text)
 
 
 def _batches(lines: Sequence[AnyLine], most: int) -> Iterator[tuple[AnyLine, ...]]:

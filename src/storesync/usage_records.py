@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from itertools import chain
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from flagstore.codec import dumps
-from flagstore.keys import usage_claim_key, usage_namespace
+from flagstore.keys import key_of, usage_claim_key, usage_namespace
 from storesync.errors import StoreError
-from storesync.store import NONCE_BYTES
+from storesync.store import NONCE_BYTES, Condition, Delete, commits, record_bytes
 from storesync.stores.dynamodb import from_item, to_item
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from flagstore.keys import Record
     from storesync.model import Clock
+    from storesync.store import Store
     from storesync.usage_lines import AnyLine, Cell
 
 DAY_S = 86_400
@@ -41,6 +43,8 @@ MAX_FLAGS = 20_000
 """Per source. Names of flags in Redis are not checked, and a line may be made up."""
 ATTEMPTS = 3
 """To record a use while other processes record theirs."""
+APP = "app:"
+"""Begins the names of claims that contain an application's name; no line's id contains a colon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +108,13 @@ class UsageRecords:
                 if old is not None and not use.is_news_to(old):
                     break
                 found = self._put(use.to_record(source, flag), *_unchanged(old))
-                known[flag] = use if found is None else Use.from_record(found)
                 if found is None:
+                    known[flag] = use
                     break
+                if found:
+                    known[flag] = Use.from_record(found)
+                else:  # deleted since, by a purge
+                    known.pop(flag, None)
 
     def uses(self, source: str) -> Iterator[tuple[str, Use]]:
         """Yield each flag that was used, and its last use."""
@@ -202,6 +210,24 @@ def _unchanged(old: Use | None) -> tuple[str, dict[str, Any]]:
     if old is None:
         return "attribute_not_exists(#key)", {}
     return "variants = :variants", {":variants": dumps(old.variants)}
+
+
+def delete_records(source: str, table: Store) -> None:
+    """Delete when a source's flags were used, and the names of applications.
+
+    Ids of claimed lines stay until they expire: they are random, and without them a line that comes
+    again would be counted twice if the source is added again.
+
+    Raises:
+        ConditionFailedError: if the source was published to the table meanwhile.
+    """
+    state = table.state(source)  # none for a source in Redis
+    condition = Condition(token=state.token, check_nonce=state.check_nonce)
+    names = table.scan(*usage_claim_key(source, APP))
+    records = chain(table.scan(usage_namespace(source)), names)
+    deletes = [Delete(key_of(record), record_bytes(record)) for record in records]
+    for group in filter(None, commits(deletes)):
+        table.commit(source, condition, {}, group)
 
 
 def last_uses(lines: Iterable[AnyLine]) -> dict[str, dict[str, int]]:

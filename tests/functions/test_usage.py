@@ -18,6 +18,8 @@ from simulators.usage import HOUR, delivery, event_line, line
 from storesync import sync, usage, usage_records
 from storesync.errors import BadRequestError
 from storesync.http import HttpLimits
+from storesync.retry import Deadline
+from storesync.stores.dynamodb import DynamoDBStore
 from storesync.usage_records import WRITTEN_S
 
 if TYPE_CHECKING:
@@ -353,6 +355,36 @@ def test_last_use_in_a_freeform_profile(stack: Deployment, appconfig: AppConfigS
     assert sync.handler({"source": "prod"}, Context())["outcome"] == "published"
     deliver(line({"off": [[1, 1]], "on": [[1, 1]]}, "appconfig"))
     assert uses(stack).keys() == {"off", "on"}
+
+
+@pytest.mark.parametrize("percentage", [0.0, 100.0])
+def test_last_use_in_a_gradual_deployment(
+    stack: Deployment, appconfig: AppConfigSimulator, percentage: float
+) -> None:
+    """It is recorded for the flags of both versions, whichever UsageFunction would have."""
+    stack.put_source("prod", "appconfig", appconfig.url, "", options=appconfig.options)
+    sync.handler({"source": "prod"}, Context())
+    new = appconfig.current()
+    new = {name: {**new[name], "added": new[name]["new-checkout"]} for name in ("flags", "values")}
+    for items in new.values():
+        del items["new-checkout"]
+    number = appconfig.deploy(appconfig.put({"version": "1", **new}))
+    appconfig.step(number, percentage)
+    assert sync.handler({"source": "prod"}, Context())["outcome"] == "published"
+    deliver(line({"new-checkout": [[1, 1]], "added": [[1, 0]], "none": [[1, 0]]}, "appconfig"))
+    assert uses(stack).keys() == {"new-checkout", "added"}
+
+
+def test_last_use_after_a_purge(adding: World, clock: ShiftedClock) -> None:
+    """A process that knew an earlier use records the next one; no line is counted twice."""
+    first, late = adding.line(on=1, off=0), HOUR + 160 + WRITTEN_S
+    deliver(first)
+    deadline = Deadline(clock, random.Random(1), 60)
+    table = DynamoDBStore(adding.stack.clients["dynamodb"], adding.stack.table, deadline)
+    usage_records.delete_records("prod", table)
+    deliver(first, adding.line(on=1, off=0, b=late), at=late)
+    assert uses(adding.stack) == {"flag": {"on": late}}
+    assert adding.total() == 2
 
 
 def test_last_use_of_two_processes(adding: World) -> None:

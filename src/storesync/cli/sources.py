@@ -18,6 +18,8 @@ from storesync.cli.webhooks import Registrar, api_url, manual_steps, webhook_url
 from storesync.config_json import STORES
 from storesync.errors import ConfigurationError, ProviderError
 from storesync.maintenance import mark_removed, restore_source
+from storesync.stores.dynamodb import DynamoDBStore
+from storesync.usage_records import delete_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,10 +40,10 @@ DRAIN_NOTE = (
     "what SDKs queue is posted to Split, which may bill by users' keys; never run a Synchronizer "
     "beside it: docs/redis.md"
 )
-_PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": True}
-
 SETTINGS = ("rows_prefix", "adopt", "drain", "document")
 """Fields of a source's parameter that `source list` shows if they are there."""
+_PAIRS: dict[str, Any] = {"type": _pair, "metavar": "NAME=VALUE", "multiple": True}
+
 
 @command(source, "add")
 @source_argument
@@ -197,16 +199,14 @@ def list_(operator: Operator) -> None:
                 "provider": values.get("provider", "?"),
                 "store": values.get("store", "dynamodb"),
                 "rows": values.get("rows", True),
+                **{name: values[name] for name in SETTINGS if name in values},
                 "options": stored.options("sources"),
                 "webhooks": f"{webhooks}/<secret>" if methods == ("url",) else webhooks,
-                **{name: values[name] for name in SETTINGS if name in values},
             }
         )
     operator.screen.result({"sources": found}, _list_lines(found))
 
 
-def _methods(provider: object) -> tuple[str, ...]:
-    """Return how a provider's webhooks can be verified; nothing if it is unknown or sends none."""
 def _options(each: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield from each["options"].items()
     yield from (
@@ -214,6 +214,8 @@ def _options(each: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     )
 
 
+def _methods(provider: object) -> tuple[str, ...]:
+    """Return how a provider's webhooks can be verified; nothing if it is unknown or sends none."""
     return providers.get(str(provider)).methods if provider in providers.names() else ()
 
 
@@ -268,6 +270,9 @@ def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: boo
     token = None
     if made is not None:
         token = mark_removed(made, operator.open(made), operator.clock, purge=purge)
+    if purge:
+        aws, deployment = operator.aws("dynamodb"), operator.deployment
+        delete_records(name, DynamoDBStore(aws, deployment.table, operator.deadline()))
     parameters.remove(operator, name, "sources", "credentials")
     others = list(there.others)
     data = {
