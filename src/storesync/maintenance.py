@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from flagstore import keys
 from flagstore.codec import dumps
+from storesync import rows
 from storesync.errors import (
     ConditionFailedError,
     CorruptStoreError,
@@ -99,6 +100,8 @@ def roll_back(
         )
         # While the pin lasts no check writes the rows, so a failure is reported.
         publication = keys.Publication(attempt.token, seen.issued_nonce)
+        shown = rows.source_as(source, kept.provider)
+        publisher = Publisher(shown, store.at(shown.rows_at), clock)
         return publisher.write_rows(report, publication, kept, None, tidy=False)
     raise _overtaken(source.name)
 

@@ -15,7 +15,7 @@ Python reads the first as an attribute with an empty name.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,17 @@ class RowPlan:
     """``section/key`` of rows that are too large to store; their last good row stays."""
 
 
+def source_as(source: Source, provider: str) -> Source:
+    """Return the source as it stores the rows of one provider's version.
+
+    After a rollback, that may be another provider than today's. ``rows_prefix`` and ``adopt`` are
+    for the SDKs of today's: in its place another program may have other rows.
+    """
+    if provider == source.provider:
+        return source
+    return replace(source, provider=provider, rows_prefix=None, adopt=False)
+
+
 def plan(
     source: Source,
     new: FlagSet,
@@ -76,7 +87,8 @@ def plan(
 
     Rows stay when they are turned off, since another writer may maintain them. A document is
     removed. With ``changed``, the rows are known to show the previous set; without, all stored rows
-    are compared, and those *adopted* from another program.
+    are compared, and those *adopted* from another program. *source* and *store* have the layout of
+    the set's provider: see :func:`source_as`.
     """
     name, scan, in_split_layout = source.name, store.scan, source.rows_at.startswith("split ")
     plans = []

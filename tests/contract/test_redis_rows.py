@@ -15,6 +15,7 @@ from flagstore.keys import Key
 from rigs import RedisRig
 from simulators.provider import ModelProvider
 from storesync.errors import StoreError
+from storesync.maintenance import roll_back, unpin
 from storesync.store import Condition, Delete, Expire, Put
 from storesync.stores.redis import RedisStore
 
@@ -174,6 +175,33 @@ def test_other_keys_are_not_touched(rig: RedisRig) -> None:
         rig.sync(step_s=HOUR_S)
     after = dump(rig.server)
     assert {key: after[key] for key in before} == before
+
+
+@pytest.mark.parametrize("published", ["launchdarkly", "split", "model"])
+@pytest.mark.parametrize("today", ["launchdarkly", "split", "model"])
+def test_rollback_to_another_provider(rig: RedisRig, published: str, today: str) -> None:
+    """Rows are as that provider's SDKs had them, and today's are gone until the pin ends."""
+
+    def all_rows() -> dict[bytes, bytes]:
+        found = dump(rig.server).items()
+        return {key: text for key, (text, _) in found if not key.startswith(b"flagstore:{prod}:$")}
+
+    rig.provider.segments = {"s": {**SEGMENT["s"], "keys": ["x"]}}
+    rig.provider.name = published
+    rig.sync()
+    first, former = rig.store().state("prod").published, all_rows()
+    rig.provider.name = today
+    rig.provider.change(c={"key": "c", "version": 1, "trafficTypeName": "user"})
+    rig.sync()
+    latest = all_rows()
+    for _ in range(2):
+        report = roll_back(rig.source(), rig.store(), rig.clock, to=first, pinned_until=2**50)
+        assert report.rows_error == ""
+        assert all_rows() == former
+    assert len(json.loads(rig.store().state("prod").rows_at)) <= 1
+    assert unpin("prod", rig.store(), rig.clock)
+    assert rig.sync().outcome == "published"
+    assert all_rows() == latest
 
 
 # -- what fails, fails before anything is written -------------------------------------------------

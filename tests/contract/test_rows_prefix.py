@@ -15,7 +15,7 @@ from rigs import DynamoRig, RedisRig, open_rig
 from simulators.provider import ModelProvider
 from simulators.unreliable import Killed, UnreliableClient, kill_at
 from storesync.errors import OutOfTimeError
-from storesync.maintenance import mark_removed, restore_source, roll_back
+from storesync.maintenance import mark_removed, restore_source, roll_back, unpin
 from storesync.retry import Deadline, SystemClock
 from storesync.stores.redis import RedisStore
 from storesync.stores.redis_client import open_redis
@@ -293,6 +293,28 @@ def test_rollback_writes_the_rows(place: Place) -> None:
     place.rig.provider.flags = dict(FLAGS[place.layout])
     assert place.names() == place.required()
     assert place.names(place.own) == set()
+
+
+def test_rollback_to_another_provider(place: Place) -> None:
+    """The prefix is for the SDKs of today's: until the pin ends, rows are at the source's own."""
+    rig, other = place.rig, "split" if place.layout == "launchdarkly" else "launchdarkly"
+    former, theirs = Place(rig, other, place.own), Place(rig, other, place.prefix)
+    rig.provider.name = other
+    rig.sync()
+    first, names = rig.store().state("prod").published, former.names()
+    rig.provider.name = place.layout
+    rig.provider.change()
+    place.sync(adopt=True)
+    theirs.write("theirs", {"key": "theirs"})
+    kept = theirs.names()
+    source = rig.source(rows_prefix=place.prefix, adopt=True)
+    report = roll_back(source, place.store(), rig.clock, to=first, pinned_until=2**50)
+    assert report.rows_error == ""
+    assert (place.names(), former.names()) == (set(), names)
+    assert unpin("prod", place.store(), rig.clock)
+    assert place.sync(adopt=True).rows_error == ""
+    assert (place.names(), former.names()) == (place.required(), set())
+    assert theirs.names() == kept
 
 
 def test_search_for_rows_ends_at_the_deadline(redis_server: Server) -> None:
