@@ -140,6 +140,8 @@ class Sync:
         """
         if state.checked_at > now_ms(self._clock) + MARGIN_MS:
             return False  # the clock was ahead: the order is unknown
+        if state.deployment and not state.next_check:
+            return False  # that check could not queue the next one
         return newest + MARGIN_MS < state.checked_at and self._satisfied(state)
 
     def _satisfied(self, state: SourceState, new: FlagSet | None = None) -> bool:

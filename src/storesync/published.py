@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flagstore.codec import Body, LargeSegment, decode_segment
 from flagstore.errors import CorruptSnapshotError
-from flagstore.keys import SnapshotRecord, chunk_key, history_key, snapshot_key
+from flagstore.keys import MAX_REPLICAS, SnapshotRecord, chunk_key, history_key, snapshot_key
 from storesync.errors import CorruptStoreError
 from storesync.model import FlagSet
 
@@ -24,6 +24,12 @@ def day_ago(versions: list[Version], now_ms: int) -> Version | None:
     """Return the version that was current a day ago, or None."""
     old = [version for version in versions if version.published_at <= now_ms - DAY_MS]
     return old[-1] if old else None
+
+
+def stored_replicas(source: str, store: Store) -> int:
+    """Return how many replicas of the snapshot record are stored, the record itself included."""
+    found = [n for n in range(1, MAX_REPLICAS) if store.read(snapshot_key(source, n))]
+    return 1 + max(found, default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class PublishedReader:
                 if found and large:
                     try:
                         self.verify_large(found)
-                        self._verify_replicas(found.record)
+                        self.verify_replicas(found.record)
                     except CorruptStoreError:
                         return Current(found, damaged=True)
                 return Current(found, damaged)
@@ -127,7 +133,12 @@ class PublishedReader:
         for segment in flag_set.large.values():
             self._load_segment(segment)
 
-    def _verify_replicas(self, record: SnapshotRecord | None) -> None:
+    def verify_replicas(self, record: SnapshotRecord | None) -> None:
+        """Compare the replicas with the snapshot record.
+
+        Raises:
+            CorruptStoreError: if one is missing or differs.
+        """
         for replica in range(1, self.replicas):
             found = self.store.read(snapshot_key(self.source, replica)) or {}
             with suppress(CorruptSnapshotError):

@@ -199,6 +199,20 @@ def test_doctor_names_a_missing_webhook(rig: Rig) -> None:
     assert "storesync source add prod --replace" in found["remedy"]
 
 
+def test_doctor_compares_whole_replicas(rig: Rig) -> None:
+    """One that has the right token but another body would be served to new processes."""
+    three = {"FLAGSTORE_SNAPSHOT_REPLICAS": "3"}
+    assert rig.run("sync", env=three).code == 0
+    rig.change(snapshot_key("prod", 2), body=b"damaged")
+    rig.change(Key("prod:features", "new-checkout"), item="{}")
+    for env in (three, {}):
+        done = rig.run("doctor", env=env)
+        assert (done.code, "replica 2 differs from the snapshot record" in done.out) == (10, True)
+        assert "1 rows differ" in done.out
+    assert rig.run("sync", "--verify", env=three).code == 0
+    assert rig.run("doctor", env=three).code == 0
+
+
 def test_verify_repairs_what_doctor_finds(rig: Rig) -> None:
     """A plain sync leaves damage to the hourly check; `--verify` repairs it at once."""
     rig.change(Key("prod:features", "new-checkout"), item="{}")

@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
+from botocore.exceptions import ClientError
 
+from flagstore.keys import SourceState, snapshot_key, state_key
+from local.stand_in import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from simulators.appconfig import AppConfigSimulator, Strategy, rich_flags
+from simulators.split import SplitSimulator
+from simulators.split_flags import rich_flags as split_flags
 from storesync.cli.app import Operator
 from storesync.cli.screen import duration
 
 if TYPE_CHECKING:
     from simulators.launchdarkly import LaunchDarklySimulator
+    from simulators.redis_server import Server
     from simulators.unleash import UnleashSimulator
     from tests.cli.rig import Rig
 
@@ -128,6 +135,89 @@ def test_rollback_pins_until_it_is_unpinned(rig: Rig, prod: LaunchDarklySimulato
     del rig.environ["FLAGSTORE_QUEUE_URL"]
     rig.json(*back, "--yes")
     assert "storesync sync prod" in rig.run("unpin", "prod").out
+
+
+def test_rollback_to_another_provider(
+    rig: Rig, launchdarkly: LaunchDarklySimulator, redis_server: Server
+) -> None:
+    """The rows have the layout of its SDKs, which is also the one that `doctor` compares."""
+    redis, more = redis_server.admin, ("--store", "redis", "--store-url-file")
+    with SplitSimulator(*split_flags(5)) as split:
+        assert rig.add("prod", split, *more, rig.file("url", redis_server.url())).code == 0
+        assert outcome(rig) == "published"
+        rows = sorted(redis.keys("{prod}*"))
+        first = str(rig.json("history", "prod")["versions"][0]["token"])
+        url = rig.file("url", redis_server.url())
+        assert rig.add("prod", launchdarkly, "--replace", *more, url).code == 0
+    assert outcome(rig) == "published"
+    latest = sorted(redis.keys("{prod}*"))
+    assert rig.json("rollback", "prod", "--to", first, "--yes")["rows_error"] is None
+    assert sorted(redis.keys("{prod}*")) == rows
+
+    def checked() -> list[str]:
+        findings = rig.json("doctor", code=10)["sources"]["prod"]
+        return [each["level"] for each in findings if each["check"] == "rows"]
+
+    assert checked() == ["ok"]
+    redis.delete(*rows[:1])
+    assert checked() == ["problem"]
+    rig.json("unpin", "prod")
+    assert outcome(rig) == "published"
+    assert sorted(redis.keys("{prod}*")) == latest
+
+
+def test_unknown_number_of_replicas_stays(rig: Rig, prod: LaunchDarklySimulator) -> None:
+    """Without FLAGSTORE_SNAPSHOT_REPLICAS, no command removes any or publishes for their number."""
+
+    def tokens() -> list[Any]:
+        found = [rig.record(snapshot_key("prod", number)) for number in range(4)]
+        return [record and record["token"] for record in found]
+
+    assert rig.run("sync", env={"FLAGSTORE_SNAPSHOT_REPLICAS": "3"}).code == 0
+    first = rig.state().published
+    assert outcome(rig) == "unchanged"
+    prod.set_flag("new-checkout", on=True)
+    assert outcome(rig) == "published"
+    assert tokens() == [rig.state().published] * 3 + [None]
+    assert rig.run("rollback", "prod", "--to", str(first), "--yes").code == 0
+    assert tokens() == [rig.state().published] * 3 + [None]
+    rig.json("unpin", "prod")
+    assert outcome(rig) == "published"
+    assert tokens() == [rig.state().published] * 3 + [None]
+
+
+@pytest.mark.parametrize("queue", ["known", "unknown", "denied"])
+def test_next_check_of_a_gradual_deployment(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, queue: str
+) -> None:
+    """It is queued as by SyncFunction; if that fails, the sync succeeds nevertheless."""
+    error: Any = {"Error": {"Code": "AccessDenied"}}
+    sqs = Mock()
+    if queue == "denied":
+        sqs.send_message.side_effect = ClientError(error, "SendMessage")
+    with AppConfigSimulator(
+        *rich_flags(5), access_key=ACCESS_KEY_ID, secret_key=SECRET_ACCESS_KEY
+    ) as server:
+        assert rig.add("shop", server).code == 0
+        rig.json("sync", "shop")
+        server.deploy(server.put(server.current()), Strategy(30, 20))
+        client = Operator._client
+        monkeypatch.setattr(
+            Operator, "_client", lambda self, name: sqs if name == "sqs" else client(self, name)
+        )
+        env = {"FLAGSTORE_QUEUE_URL": None} if queue == "unknown" else {}
+        done = rig.run("sync", "shop", env=env)
+    assert done.code == 0, done
+    assert ("no further check" in done.err) == (queue == "denied")
+    assert sqs.send_message.call_count == (queue != "unknown")
+    due = SourceState.from_record(rig.record(state_key("shop")) or {}).next_check
+    if queue != "known":
+        assert due == 0
+        return
+    sent = sqs.send_message.call_args.kwargs
+    request = json.loads(sent["MessageBody"])
+    assert (request["source"], request["trigger"], request["sent_at"]) == ("shop", "followup", due)
+    assert (sent["QueueUrl"], sent["DelaySeconds"]) == (rig.environ["FLAGSTORE_QUEUE_URL"], 60)
 
 
 def test_duration_has_the_largest_unit_that_fits() -> None:

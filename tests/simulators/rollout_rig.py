@@ -45,7 +45,7 @@ class Stage:
         """When each queued check is due, in milliseconds."""
         self.queues = True
 
-    def sync(self, trigger: str = "followup", **arguments: Any) -> Report:
+    def sync(self, trigger: str = "followup", *, sent_at: int = 0, **arguments: Any) -> Report:
         def queue(_source: str, due: int) -> bool:
             self.queued.append(due)
             return self.queues
@@ -57,7 +57,8 @@ class Stage:
             source, AppConfig(), MemoryStore(self.records), http=HttpClient(), deadline=deadline,
             queue_check=queue, **arguments,
         )  # fmt: skip
-        return run.run([SyncRequest("prod", (), int(self.clock.now() * 1000), trigger)])
+        sent_at = sent_at or int(self.clock.now() * 1000)
+        return run.run([SyncRequest("prod", (), sent_at, trigger)])
 
     def publish(self, limits: Mapping[str, int]) -> None:
         self.server.roll_out(self.server.put(doc(limits)))

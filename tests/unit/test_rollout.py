@@ -600,6 +600,20 @@ def test_check_that_cannot_be_queued(stage: Stage) -> None:
     assert len(stage.queued) == 2
 
 
+def test_late_check_continues_the_chain(stage: Stage) -> None:
+    """It is not covered by a later one, such as an operator's, that could queue no other."""
+    stage.deploy({"a": 2})
+    (due,) = stage.queued
+    stage.clock.advance(70)
+    stage.queues = False
+    stage.sync("manual")
+    stage.clock.advance(10)
+    stage.queues = True
+    assert stage.sync(sent_at=due).outcome == "unchanged"
+    assert stage.state().next_check == stage.queued[-1] > due
+    assert stage.sync(sent_at=due).outcome == "coalesced"
+
+
 # -- what is shown ---------------------------------------------------------------------------------
 
 

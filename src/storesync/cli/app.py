@@ -25,6 +25,7 @@ from storesync.config import Sources, SyncSettings
 from storesync.errors import ConfigurationError
 from storesync.http import HttpClient
 from storesync.model import SyncRequest
+from storesync.published import stored_replicas
 from storesync.retry import Deadline, SystemClock, now_ms
 from storesync.stores import Stores
 
@@ -45,6 +46,7 @@ SERVE_BASE_URL = "FLAGSTORE_SERVE_BASE_URL"
 USAGE_DLQ_URL = "FLAGSTORE_USAGE_DLQ_URL"
 TABLE, PREFIX = "FLAGSTORE_TABLE", "FLAGSTORE_PARAMETER_PREFIX"
 """Every command needs these; if one is set, the environment describes the deployment."""
+REPLICAS = "FLAGSTORE_SNAPSHOT_REPLICAS"
 SET_IT = "set it, or name the stack (--stack)"
 SYNC_FUNCTION_S = 310.0
 """Read timeout for SyncFunction: the longest ``SyncTimeout`` plus a cold start."""
@@ -133,8 +135,12 @@ class Operator:
     def reader(self, source: Source) -> Client:
         """Return a flagstore client of the source, like an application's."""
         store = _ReaderStore(self.open(source))
-        replicas = self.deployment.replicas
+        replicas = self.deployment.replicas or 1
         return Client(source.name, store=store, replicas=replicas, rollout_by="key")
+
+    def replicas(self, source: str, store: Store) -> int:
+        """Return the number of replicas of the snapshot record; if unknown, it stays as it is."""
+        return self.deployment.replicas or stored_replicas(source, store)
 
     def request_sync(self, name: str) -> bool:
         """Queue a sync request for a source; return False if the queue is not known."""
@@ -199,14 +205,14 @@ _OUTPUTS = {
 """Variable → output of the stack."""
 _PARAMETERS = {
     PREFIX: "ParameterPrefix",
-    "FLAGSTORE_SNAPSHOT_REPLICAS": "SnapshotReplicas",
+    REPLICAS: "SnapshotReplicas",
     "FLAGSTORE_RECONCILE_MINUTES": "ReconcileMinutes",
 }
 """Variable → parameter of the stack."""
 
 
 class Deployment:
-    """The resources of one deployment, from variables; unknown ones are empty.
+    """The resources of one deployment, from variables; unknown ones are empty, or 0.
 
     ``name``: for messages, such as ``stack flagstore``.
     """
@@ -219,7 +225,7 @@ class Deployment:
         self.name = name
         self.table = settings.table
         self.prefix = settings.parameter_prefix
-        self.replicas = settings.snapshot_replicas
+        self.replicas = settings.snapshot_replicas if environ.get(REPLICAS) else 0
         self.reconcile_minutes = settings.reconcile_minutes
         self.queue_url = settings.queue_url
         self.dlq_url = environ.get("FLAGSTORE_DLQ_URL", "")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from flagserve.access import parse
-from flagstore import keys
 from flagstore.codec import read_index
 from storesync import providers, rows
 from storesync.cli import clients, parameters
 from storesync.cli.app import command, sources_argument, storesync
 from storesync.cli.inspect import depth, problems
 from storesync.cli.screen import Exit, to_error
+from storesync.errors import CorruptStoreError
 from storesync.published import PublishedReader
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ def _compressed_bytes(record: SnapshotRecord) -> int:
 def _check_store(operator: Operator, source: Source) -> Iterator[Finding]:
     """Verify every digest of the snapshot and its body, and compare every row."""
     store, name = operator.open(source), source.name
-    published, state = PublishedReader(name, store), store.state(name)
+    published = PublishedReader(name, store, operator.replicas(name, store))
+    state = store.state(name)
     stored = published.current(state.published) if state.published else None
     if stored is None or stored.record is None:
         yield _finding(SKIPPED, "store", "nothing is published, or a new version just was")
@@ -186,12 +187,12 @@ def _check_store(operator: Operator, source: Source) -> Iterator[Finding]:
     size = _compressed_bytes(stored.record)
     yield _finding(OK, "store", f"snapshot record and body match their digests ({size:,} bytes)")
     remedy = f"`storesync sync {name} --verify` repairs it; while pinned, repeat the rollback"
-    for number in range(1, operator.deployment.replicas):
-        record = store.read(keys.snapshot_key(name, number)) or {}
-        if record.get("token") != state.published:
-            message = f"replica {number} of the snapshot record differs"
-            yield _finding(PROBLEM, "store", message, remedy)
-    plan = rows.plan(source, stored, None, store, state.published)
+    try:
+        published.verify_replicas(stored.record)
+    except CorruptStoreError as error:
+        yield _finding(PROBLEM, "store", str(error), remedy)
+    source = rows.source_as(source, stored.provider)
+    plan = rows.plan(source, stored, None, store.at(source.rows_at), state.published)
     if plan.writes:
         message = f"{len(plan.writes)} rows differ from the snapshot"
         yield _finding(PROBLEM, "rows", message, remedy)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import click
+from botocore.exceptions import BotoCoreError, ClientError
 
 from flagstore.encode import content_digest
 from storesync import providers
@@ -66,17 +68,35 @@ def _sync(
     operator: Operator, name: str, *, allow_shrink: str = "", verify: bool = False
 ) -> dict[str, Any]:
     source = operator.source(name)
+    store = operator.open(source)
     work = Sync(
         source,
         providers.get(source.provider),
-        operator.open(source),
+        store,
         http=HttpClient(),
         deadline=operator.deadline(),
-        replicas=operator.deployment.replicas,
+        replicas=operator.replicas(name, store),
         allow_shrink=allow_shrink,
         verify=verify,
+        queue_check=partial(_queue_check, operator),
     )
     return _report(work.run([SyncRequest(name, trigger="manual")]))
+
+
+def _queue_check(operator: Operator, source: str, due: int) -> bool:
+    """Queue the next check of a gradual deployment; return whether that succeeded."""
+    url = operator.deployment.queue_url
+    message = SyncRequest(source, (), due, "followup").message()
+    delay = ceil((due - operator.now_ms()) / 1000)
+    try:
+        if url:
+            sqs = operator.aws("sqs")
+            sqs.send_message(QueueUrl=url, MessageBody=message, DelaySeconds=delay)
+    except (BotoCoreError, ClientError) as error:
+        problem = "no further check of a gradual deployment: the schedule will continue"
+        operator.screen.note(f"{source}: {problem}: {error}")
+        return False
+    return bool(url)
 
 
 def _report(report: Report) -> dict[str, Any]:
@@ -211,7 +231,8 @@ def rollback(operator: Operator, *, name: str, to: int, pin_ms: int, yes: bool) 
     pinned = pin_text(until, operator.now_ms())
     question = f"roll {name} back to {to}, {pinned}, and publish no changes meanwhile?"
     operator.screen.confirm(question, yes=yes)
-    store, replicas = operator.open(source), operator.deployment.replicas
+    store = operator.open(source)
+    replicas = operator.replicas(name, store)
     report = roll_back(source, store, operator.clock, to=to, pinned_until=until, replicas=replicas)
     lines = [
         f"{name} is back at version {to}, published as {report.token}: {summary(report.changes)}",
