@@ -25,11 +25,12 @@ import trustme
 from local import processes
 from local.certificates import client_context
 from local.consumer_process import Consumer
-from local.deploy import build, connect, function_log, is_built, sam_deploy
+from local.deploy import STACK_NAME, build, connect, function_log, is_built, sam_deploy
 from local.node_consumer import NodeConsumer
 from local.node_consumer import problem as node_problem
 from local.output import say, step, title
 from local.providers import FLAG, OTHER_FLAGS, PROVIDERS, TOGGLE, Store
+from local.repairs import Stack
 from local.served_consumer import ServedConsumer
 from local.stand_in import REPOSITORY, StandIn
 
@@ -447,8 +448,10 @@ class Demo:
     def _log(self) -> str:
         """Return the functions' log lines, and the warnings and errors of the stand-in."""
         lines: list[str] = []
-        for name in (self.deployed.webhook_function, self.deployed.sync_function):
-            lines += function_log(self.stand_in, name).splitlines()
+        made = Stack.read(self.stand_in, STACK_NAME).resources
+        for name in ("WebhookFunction", "SyncFunction", "UsageFunction", "ServeFunction"):
+            if name in made:
+                lines += function_log(self.stand_in, made[name][1]).splitlines()
         lines = [line for line in lines if not line.startswith(NOISE)]
         lines = [line for line in lines if line[:1] != "{" or '"level"' in line]  # no metrics
         log = self.stand_in.log().splitlines()

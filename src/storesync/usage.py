@@ -196,7 +196,7 @@ class Collector:
         return counts
 
     def _published(self, source: Source) -> Published:
-        """Return the published set; an empty one for a source in Redis, which is out of reach.
+        """Return the published set; an empty one for a source in Redis, which is not read.
 
         Raises:
             NotLoadedError: it cannot be read.

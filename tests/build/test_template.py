@@ -304,7 +304,8 @@ def assert_optional(
     assert conditional == resources.union(outputs)
     words = {name: set(re.findall(r"\w+", " ".join(texts(each)))) for name, each in parts}
     using = {name for name in words if resources & words[name]}
-    assert using <= conditional | {"UsageOfClients"}
+    # The dashboard has conditions of its own: test_dashboard_shows_every_function.
+    assert using <= conditional | {"Dashboard", "UsageOfClients"}
 
 
 def test_nothing_is_served_by_default(template: Template) -> None:
@@ -455,13 +456,13 @@ def test_schedule_invokes_sync_function_only(template: Template) -> None:
 
 def test_network_interfaces_need_a_vpc(template: Template) -> None:
     """Without subnets there is no such permission; WebhookFunction never has it."""
-    for name in ("Sync", "Serve"):
+    for name in ("Sync", "Serve", "Usage"):
         (policy,) = at(template, f"{name}Role.ManagedPolicyArns")["Fn::If"][1]
         assert policy["Fn::Sub"].endswith("/AWSLambdaENIManagementAccess")
         describe = at(template, f"{name}Role.Policies")[1]["Fn::If"]
         assert (describe[0], describe[2]) == ("InVpc", {"Ref": "AWS::NoValue"})
         for path in (f"{name}Function.VpcConfig", f"{name}Role.ManagedPolicyArns"):
             assert at(template, path)["Fn::If"][0] == "InVpc"
-    others = resources(template, "AWS::IAM::Role").keys() - {"SyncRole", "ServeRole"}
+    others = resources(template, "AWS::IAM::Role").keys() - {"SyncRole", "ServeRole", "UsageRole"}
     assert [name for name in others if "ManagedPolicyArns" in at(template, name)] == []
     assert "VpcConfig" not in at(template, "WebhookFunction")

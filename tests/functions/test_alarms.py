@@ -55,6 +55,7 @@ NAMES = {
     "Queue.QueueName": "requests",
     "ServeApi": "serve-api",
     "ServeFlags": "true",
+    "ServeFunction": "serve",
     "SyncFunction": "sync",
     "UsageDeadLetters.QueueName": "usage-dead",
     "UsageFunction": "usage",
@@ -78,6 +79,7 @@ AWS_METRICS = [
     ["AWS/Lambda", "Errors"],
     ["AWS/Lambda", "Throttles"],
     ["AWS/Lambda", "Duration"],
+    ["AWS/ApiGateway", "5xx"],
 ]
 
 
@@ -534,24 +536,42 @@ def test_cost_of_a_gradual_deployment() -> None:
         assert 0.0005 < cost.deployment(60, cost.Units(**counted[load.name])) < 0.002
 
 
+def dashboard(stack: Stack) -> list[dict[str, Any]]:
+    """Return the dashboard's widgets; values of its own names come before those of resources."""
+    text, names = TEMPLATE["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    for name, value in names.items():
+        text = text.replace(f"${{{name}}}", stack.value(value))
+    widgets: list[dict[str, Any]] = json.loads(stack.value({"Fn::Sub": text}))["widgets"]
+    return widgets
+
+
+def plotted(stack: Stack) -> list[list[Any]]:
+    return [metric for each in dashboard(stack) for metric in each["properties"]["metrics"]]
+
+
 def test_dashboard_metrics(world: World, launchdarkly: LaunchDarklySimulator) -> None:
     """Each metric in the dashboard is written by the functions, a reader or AWS."""
-    body = json.loads(
-        STACK.value(TEMPLATE["Resources"]["Dashboard"]["Properties"])["DashboardBody"]
-    )
     asked: set[tuple[str, str, str]] = set()
-    for widget in body["widgets"]:
-        assert widget["x"] + widget["width"] <= 24
-        for metric in widget["properties"]["metrics"]:
-            if isinstance(metric[0], dict):
-                (found,) = SEARCH.findall(metric[0]["expression"])
-                asked.add((found[0], found[1], found[2]))
-            elif metric[0] == "Flagstore":
-                asked.add((metric[2], metric[1], metric[3]))
-            else:
-                assert metric[:2] in AWS_METRICS
-                assert metric[3] in {*NAMES.values()}
+    assert all(each["x"] + each["width"] <= 24 for each in dashboard(STACK))
+    for metric in plotted(STACK):
+        if isinstance(metric[0], dict):
+            (found,) = SEARCH.findall(metric[0]["expression"])
+            asked.add((found[0], found[1], found[2]))
+        elif metric[0] == "Flagstore":
+            asked.add((metric[2], metric[1], metric[3]))
+        else:
+            assert metric[:2] in AWS_METRICS
+            assert metric[3] in {*NAMES.values()}
     exercise(world, launchdarkly)
+    world.invoke("usage", delivery(line({"flag": [[1, 0, 1]]})))
+    launchdarkly.faults.extend([faults.status(400)] * 2)
+    world.invoke("usage", delivery(line({"flag": [[1, 0, 1]]})))
+    nowhere = "redis://127.0.0.1:1/0"
+    world.deployment.put_source(
+        "fme", "split", "http://127.0.0.1:1", KEY, redis=nowhere, drain=True
+    )
+    world.clock.advance(30)
+    world.schedule()
     info = Info("prod", "", 1, "", {}, 0, 1.0, 2.0, 3.5, stale=False, error="")
     world.recorded += points(json.loads(emf.line(info)), 0)
     written = {
@@ -560,3 +580,18 @@ def test_dashboard_metrics(world: World, launchdarkly: LaunchDarklySimulator) ->
         if p.namespace == "Flagstore"
     }
     assert asked <= written
+
+
+@pytest.mark.parametrize(
+    "off", [(), ("ServeFlags",), ("CollectUsage",), ("ServeFlags", "CollectUsage")]
+)
+def test_dashboard_shows_every_function(off: tuple[str, ...]) -> None:
+    """It has errors and throttles of those that exist, and refers to nothing that does not."""
+    given = NAMES | dict.fromkeys(off, "false")
+    everything = Stack(TEMPLATE, given)
+    absent = {name for name in TEMPLATE["Resources"] if not everything.has(name)}
+    known = {name: each for name, each in given.items() if name.partition(".")[0] not in absent}
+    shown = {(each[1], each[3]) for each in plotted(Stack(TEMPLATE, known)) if len(each) > 3}
+    for name, resource in TEMPLATE["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::Function" and name not in absent:
+            assert {("Errors", NAMES[name]), ("Throttles", NAMES[name])} <= shown
