@@ -64,7 +64,7 @@ CHANGE_METRICS = 7
 """Metrics of a source that only a publication, or a webhook, writes, with Monitoring=full."""
 STACK_METRICS: Mapping[str, int] = {"essential": 1, "full": 2}
 """Metrics over all sources that are written while all is well, by Monitoring."""
-ALARMS: Mapping[str, int] = {"essential": 5, "full": 14}
+ALARMS: Mapping[str, int] = {"essential": 5, "full": 15}
 """By Monitoring."""
 KEPT_VERSIONS = 15
 """Bodies in the history, at most: the last ten, and those that are kept for a day."""

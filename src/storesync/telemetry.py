@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from storesync.model import Report, Secret, SyncRequest
 
-TOTALS = frozenset({"SyncFailures", "Rejected", "SignatureFailures", "Pinned", "UsageRefused"})
+TOTALS = frozenset(
+    {"SyncFailures", "Rejected", "SignatureFailures", "Pinned", "UsageRefused", "DrainFailures"}
+)
 """Metrics that are also written without their source, as a sum for the alarms."""
 ESSENTIAL = frozenset(
     {("SyncAgeSeconds", ""), ("SyncFailures", ""), ("Pinned", ""), ("Rejected", "RefusedSet")}

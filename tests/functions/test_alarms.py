@@ -29,6 +29,8 @@ from simulators.deployment import (
     signed,
 )
 from simulators.serving import FEATURES, ask, opened
+from simulators.split import SplitSimulator
+from simulators.split import rich_flags as split_flags
 from simulators.template import read_template
 from simulators.usage import delivery, line
 from storesync import sync, telemetry, usage, webhook
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from local.stand_in import StandIn
     from simulators.deployment import Deployment, Output, ShiftedClock
     from simulators.launchdarkly import LaunchDarklySimulator
+    from simulators.redis_server import Server
 
 TEMPLATE = read_template()
 ALARMS = [
@@ -263,6 +266,20 @@ def test_pinned_source(world: World) -> None:
     assert world.active() == {"PinnedAlarm"}
     world.schedule(2)
     assert_alarms(world, "PinnedAlarm", "FreshnessAlarm")
+
+
+def test_undrained_queues(world: World, redis_server: Server) -> None:
+    """Split refuses service for longer than a while; the entries wait."""
+    with SplitSimulator(*split_flags(3), sdk_key=KEY) as split:
+        url = redis_server.url()
+        world.deployment.put_source("fme", "split", split.url, KEY, redis=url, drain=True)
+        world.clock.advance(30)
+        entry = json.dumps({"m": {"s": "sdk"}, "i": {"k": "a-key", "f": "a", "t": "on", "m": 1}})
+        redis_server.admin.rpush("{fme}.SPLITIO.impressions", entry)
+        split.report_status = 503
+        world.schedule(6)
+        split.report_status = 200
+        assert_alarms(world, "DrainFailureAlarm")
 
 
 @in_both_modes
