@@ -34,6 +34,8 @@ def test_add_writes_three_parameters(rig: Rig, launchdarkly: LaunchDarklySimulat
     again = rig.add("prod", launchdarkly, "--replace", "--json")
     listed = rig.run("source", "list", "--json")
     assert (done.code, again.code, listed.code) == (0, 0, 0)
+    assert "\ncreate the webhook:" in done.out
+    assert "\ncreate or update the webhook:" in rig.add("prod", launchdarkly, "--replace").out
     assert launchdarkly.sdk_key not in repr((done, again, listed))
     assert "https://webhooks.example/webhooks/prod" in listed.out
     assert rig.parameters() == ALL
@@ -41,7 +43,7 @@ def test_add_writes_three_parameters(rig: Rig, launchdarkly: LaunchDarklySimulat
     assert rig.parameter("credentials/prod")["key"] == launchdarkly.sdk_key
     webhook = rig.parameter("webhooks/prod")
     assert (webhook["method"], len(webhook["secrets"][0])) == ("signature", 43)
-    assert rig.requests() == ["prod", "prod"]
+    assert rig.requests() == ["prod", "prod", "prod"]
 
 
 def test_add_appconfig(rig: Rig, prod: LaunchDarklySimulator) -> None:

@@ -159,7 +159,7 @@ def _check_state(operator: Operator, source: Source) -> Iterator[Finding]:
     """Report the problems that `status` shows."""
     state = operator.open(source).state(source.name)
     found = [
-        _finding(PROBLEM, "sync", text)
+        _finding(PROBLEM, "sync", text.partition("; if that fails")[0])  # that names this command
         for _, text in problems(
             source.name, state, operator.now_ms(), operator.deployment.reconcile_minutes
         )

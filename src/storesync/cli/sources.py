@@ -128,7 +128,7 @@ def add(  # noqa: PLR0913 - its options
             *([DRAIN_NOTE] if made.drain else []),
         ],
     }
-    operator.screen.result(data, _add_lines(data))
+    operator.screen.result(data, _add_lines(data, again=stored.has_webhook))
     if failed:
         raise failed
 
@@ -162,7 +162,7 @@ def _registrar(made: Source, given: AddOptions, token: str | None, api: str | No
     return Registrar(api or known, token)
 
 
-def _add_lines(data: dict[str, Any]) -> Iterator[str]:
+def _add_lines(data: dict[str, Any], *, again: bool) -> Iterator[str]:
     name = data["source"]
     if data["counts"]:
         counts = ", ".join(f"{number} {section}" for section, number in data["counts"].items())
@@ -177,8 +177,8 @@ def _add_lines(data: dict[str, Any]) -> Iterator[str]:
         yield f"the webhook was {data['webhook']} at the provider"
     elif data["steps"]:
         names = data["webhook_sources"]
-        several = f"create or update the webhook for {', '.join(names)}:"
-        yield several if len(names) > 1 else "create the webhook:"
+        what = "create or update" if again or len(names) > 1 else "create"
+        yield f"{what} the webhook" + (f" for {', '.join(names)}:" if len(names) > 1 else ":")
         yield from (f"  {number}. {text}" for number, text in enumerate(data["steps"], 1))
     yield from (f"note: {text}" for text in data["notes"])
 
@@ -240,7 +240,7 @@ def _list_lines(found: list[dict[str, Any]]) -> Iterator[str]:
 
 @command(source, "remove")
 @source_argument
-@click.option("--purge", is_flag=True, help="Also delete its flags and history.")
+@click.option("--purge", is_flag=True, help="Also delete its flags, history and usage.")
 @click.option("--forget", is_flag=True, help="Delete the parameters only; leave the store alone.")
 @click.option("--yes", "-y", is_flag=True, help="Skip the confirmation.")
 def remove(operator: Operator, *, name: str, purge: bool, forget: bool, yes: bool) -> None:
