@@ -100,7 +100,7 @@ def roll_back(
         )
         # While the pin lasts no check writes the rows, so a failure is reported.
         publication = keys.Publication(attempt.token, seen.issued_nonce)
-        shown = rows.source_as(source, kept.provider)
+        shown = rows.source_as(source, kept.provider) if source.rows else source
         publisher = Publisher(shown, store.at(shown.rows_at), clock)
         return publisher.write_rows(report, publication, kept, None, tidy=False)
     raise _overtaken(source.name)

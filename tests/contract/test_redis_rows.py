@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -202,6 +203,21 @@ def test_rollback_to_another_provider(rig: RedisRig, published: str, today: str)
     assert unpin("prod", rig.store(), rig.clock)
     assert rig.sync().outcome == "published"
     assert all_rows() == latest
+
+
+def test_rollback_leaves_rows_that_are_turned_off(rig: RedisRig) -> None:
+    """Another writer may maintain them, whatever the version's provider."""
+    rig.provider.name = "launchdarkly"
+    rig.sync()
+    first = rig.store().state("prod").published
+    rig.provider.name = "split"
+    rig.provider.change(c={"key": "c", "version": 1, "trafficTypeName": "user"})
+    rig.sync()
+    rows = {key for key in dump(rig.server) if b"SPLITIO" in key}
+    source = replace(rig.source(), rows=False)
+    roll_back(source, rig.store(), rig.clock, to=first, pinned_until=2**50)
+    assert rows
+    assert {key for key in dump(rig.server) if b"SPLITIO" in key} == rows
 
 
 # -- what fails, fails before anything is written -------------------------------------------------
