@@ -55,7 +55,7 @@ def test_failing_source_stops_no_other(
         (
             {"outcome": "failed", "error": "lost 5. If this is right, invoke"},
             8,
-            "fix: `storesync allow prod`",
+            "lost 5. If this is right, invoke",
         ),
     ],
 )

@@ -282,7 +282,8 @@ def flag_of(
 def _item(snapshot: Snapshot, section: str, flag: str, detail: Detail | None) -> Any:  # noqa: ANN401 - JSON
     """Return an item; during a gradual deployment, that of the version that was evaluated.
 
-    Without an evaluation, the previous version's, or the new one's if only that has the flag.
+    Without an evaluation, or if the new version has removed it, the previous version's; the new
+    one's if only that has the flag.
     """
     if section == FLAGS and flag in snapshot.keys("new_flags"):
         (deployment,) = snapshot.texts("deployments").values()
