@@ -170,7 +170,7 @@ class App:
         view = self._view("ofrep", key, snapshot)
         name = ofrep.name_of(request.parameter("key"), view.known)
         detail = client.for_context(context).detail(name)
-        kind = ofrep.kind_of(name, view, snapshot)
+        kind = ofrep.kind_of(detail, view, snapshot)
         return ofrep.one(detail, kind, rules=key.kind == SERVER)
 
     def flags(self, key: ClientKey, request: Request) -> Response:

@@ -131,9 +131,7 @@ def many(
     if code != NOT_FOUND:
         raise RequestError(400, message, code if code in CODES else GENERAL)
     details = [detail for detail in map(flags.detail, view.known) if detail.error != NOT_FOUND]
-    text = dumps(
-        [_evaluated(each, kind_of(each.key, view, snapshot), rules=rules) for each in details]
-    )
+    text = dumps([_evaluated(each, kind_of(each, view, snapshot), rules=rules) for each in details])
     if TRANSIENT.isdisjoint(detail.error for detail in details):
         etag = etag or weak(text.encode())
     else:
@@ -187,23 +185,30 @@ def _variant(detail: Detail, value: object) -> str:
 # -- types ----------------------------------------------------------------------------------------
 
 
-def kind_of(name: str, view: View, snapshot: Snapshot) -> str:
-    """Return the type of a flag, cached in the view."""
+def kind_of(detail: Detail, view: View, snapshot: Snapshot) -> str:
+    """Return the type of a flag that was evaluated, cached in the view."""
+    name = detail.key
+    if snapshot.two_versions:  # AppConfig: of the version that was evaluated
+        return _kind(name, snapshot, "new_flags" if _is_new(detail, snapshot) else "flags")
     kind = view.known[name]
     if kind is None:
-        kind = view.known[name] = _kind(name, snapshot)
+        kind = view.known[name] = _kind(name, snapshot, "flags")
     return kind
 
 
-def _kind(name: str, snapshot: Snapshot) -> str:
-    find = KINDS.get(snapshot.snapshot_record.provider)
-    # In both versions of a gradual deployment, a flag has the same type.
-    texts = filter(None, (snapshot.held(section, name) for section in ("new_flags", "flags")))
+def _is_new(detail: Detail, snapshot: Snapshot) -> bool:
+    (deployment,) = snapshot.texts("deployments").values()
+    if str(json.loads(deployment)["ConfigurationVersion"]) != str(detail.version):
+        return False
+    return snapshot.held("new_flags", detail.key) is not None
+
+
+def _kind(name: str, snapshot: Snapshot, section: str) -> str:
+    find, text = KINDS.get(snapshot.snapshot_record.provider), snapshot.held(section, name)
     try:
-        kinds = {find(json.loads(text), snapshot) for text in texts} if find else set()
+        return ANY if find is None or text is None else find(json.loads(text), snapshot)
     except (AttributeError, LookupError, TypeError):
         return ANY  # malformed, so it evaluates to an error
-    return ATTRIBUTES if ATTRIBUTES in kinds else kinds.pop() if kinds else ANY
 
 
 def _of_launchdarkly(flag: dict[str, Any], _snapshot: Snapshot) -> str:

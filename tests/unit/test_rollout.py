@@ -24,11 +24,11 @@ from flagstore.keys import snapshot_key, state_key
 from flagstore.rollout import Progress
 from flagstore.stores.file import FileReader
 from simulators.appconfig import AppConfigSimulator, Strategy
-from simulators.appconfig_flags import document
+from simulators.appconfig_flags import definition, document
 from simulators.memory_store import MemoryStore
 from simulators.reader_rig import DOWN, EXPIRED_S, STATE
 from simulators.rollout_rig import LINEAR, Stage, doc
-from simulators.serving import FLAGS, KEYS, SECRET, ask
+from simulators.serving import FLAGS, KEYS, PAGE, SECRET, ask
 from storesync import errors, maintenance
 from storesync.cli import inspect
 from storesync.model import Changes, FlagSet, Secret, Source
@@ -103,7 +103,7 @@ def test_processes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_served_entities(stage: Stage) -> None:
-    """ServeFunction chooses by the targeting key, whichever process it asks; types stay."""
+    """ServeFunction chooses by the targeting key, whichever process it asks."""
     made = runtime.Clients()(ClientKey("service", "prod", "server", (), (), ()))
     client = stage.reader(rollout_by=made._rollout_by)
     keys = ClientKeys(lambda _: {"service": json.dumps(KEYS["service"])}, print)
@@ -125,6 +125,36 @@ def test_served_entities(stage: Stage) -> None:
         assert found["a"] == {"enabled": True, "limit": 1 + is_new}
         assert found.keys() == ({"a", "b", "added"} if is_new else {"a", "b", "gone"})
     assert seen == {False, True}
+
+
+def test_served_types_and_browsers(stage: Stage) -> None:
+    """A type is that of the version evaluated; a browser sees only what its key names."""
+
+    def put(values: dict[str, Any]) -> int:
+        made = {key: {"enabled": True, **each} for key, each in values.items()}
+        return stage.server.put(document(made, dict.fromkeys(made, definition())))
+
+    stage.server.roll_out(put({"main": {}, "hidden": {}}))
+    stage.sync()
+    texts = {name: json.dumps(KEYS[name]) for name in ("service", "page")}
+    keys, client = ClientKeys(lambda _: texts, print), stage.reader(rollout_by="key")
+    app = App(keys, lambda _: client, print, None, stage.clock.now)
+    new = {"main": {"x": 2}, "hidden": {}, "checkout.added": {}, "added": {}}
+    stage.server.deploy(put(new), LINEAR)
+    stage.sync()
+    for minutes, seen in ((0, {True}), (12, {True, '{"x": 2, "enabled": true}'}), (36, set())):
+        stage.wait(minutes)
+        found = set()
+        for person in range(40):
+            body = {"context": {"targetingKey": f"{person}"}}
+            _, page = ask(app, FLAGS, PAGE, body)
+            values = {each["key"]: each["value"] for each in page["flags"]}
+            value = values.pop("main")
+            found.add(value if value is True else json.dumps(value))
+            assert values == ({} if value is True else {"checkout.added": True})
+            _, whole = ask(app, FLAGS, SECRET, body)
+            assert len(whole["flags"]) == (2 if value is True else 4)
+        assert found == (seen or {'{"x": 2, "enabled": true}'})
 
 
 def test_served_etag_needs_no_evaluation(stage: Stage) -> None:
@@ -231,6 +261,9 @@ def test_openfeature_event_for_each_step_by_key(stage: Stage) -> None:
         stage.wait(minutes)
         provider.resolve_object_details("a", {}, EvaluationContext("ada"))
         assert events == [ProviderEvent.PROVIDER_CONFIGURATION_CHANGED] * number
+    stage.clock.advance(6 * 60)  # the next step is due; no check has confirmed it
+    provider.resolve_object_details("a", {}, EvaluationContext("ada"))
+    assert len(events) == 3
 
 
 # -- how far ---------------------------------------------------------------------------------------

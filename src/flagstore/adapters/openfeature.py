@@ -227,9 +227,8 @@ class FlagstoreProvider(AbstractProvider):
         """Return how far a gradual deployment has come, if it chooses by context; else 0."""
         if seen is None or not seen.two_versions or not getattr(self._flags, "_rollout_by", ""):
             return 0.0
-        from flagstore.rollout import Progress  # noqa: PLC0415 - only during a deployment
-
-        return Progress.parse(seen.progress).percentage
+        deployment = self._flags.info().deployment  # type: ignore[attr-defined] # it is a client
+        return deployment.percentage if deployment else 0.0
 
     def _send_status(self) -> None:
         if self._status is ProviderStatus.READY:
