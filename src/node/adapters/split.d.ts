@@ -39,9 +39,9 @@ import type { Client } from "../index.js";
  * dependencies and segments. Impressions, events and telemetry are dropped.
  *
  * The SDK returns `control` until there are flags, and for a flag that needs a large segment that
- * could not be read. If nothing can be loaded, the reason is logged, and the wrapper tries again as often
- * as the client reads. (Wait by `whenReady()`, which rejects after `startup.readyTimeout`, 10 s: an
- * awaited `ready()` never ends then.) `destroy()` ends its timers, without which scripts do not end.
+ * could not be read. If nothing can be loaded, the reason is logged, and evaluations try again as often
+ * as the client reads; `whenReady()` resolves all the same. (It rejects for another provider's flags, after
+ * `startup.readyTimeout`, 10 s: an awaited `ready()` never ends then.) `destroy()` ends its timers, without which scripts do not end.
  *
  * @param client of a source of Split's; it belongs to the caller, who closes it.
  */
@@ -62,7 +62,7 @@ export interface UsageListener {
 /** IPluggableStorageWrapper of Split's SDKs. */
 export interface StorageWrapper {
   /**
-   * Load the flags; wait until there are some.
+   * Load the flags once; a failure is logged, and evaluations try again.
    *
    * @throws ConfigurationError if a setting is missing, or the source holds another provider's flags.
    */

@@ -2,13 +2,11 @@
 
 /** Split's SDKs with pluggable storage, on a client's flags: see split.d.ts. */
 
-const { setTimeout: sleep } = require("node:timers/promises");
 
 const { ConfigurationError } = require("../index.js");
 const { log } = require("../lib/log.js");
 const { Latest } = require("./latest.js");
 
-const RETRY_MS = 1_000;
 const CONTROL = "control";
 const ROOT = "SPLITIO.";
 /** First part of a key after its root → section of a flag set. */
@@ -59,8 +57,9 @@ function connection(latest) {
   let open = true;
   return {
     async connect() {
-      // The SDK connects once: if that failed, its client would return control from then on.
-      while (open && !(await loaded(latest))) await sleep(RETRY_MS, undefined, { ref: false });
+      // Once, whatever comes of it: evaluations try again. A process that is frozen between calls
+      // would not get far with attempts of its own, and the SDK evaluates nothing before.
+      await load(latest);
       if (!open) throw new Error("the client was destroyed"); // or the SDK would start its timers
     },
     async disconnect() {
@@ -69,15 +68,13 @@ function connection(latest) {
   };
 }
 
-/** Return whether there are flags; throw ConfigurationError if trying again is of no use. */
-async function loaded(latest) {
+/** Load flags, and log a failure; throw ConfigurationError if trying again is of no use. */
+async function load(latest) {
   try {
     await latest.refresh();
-    return true;
   } catch (error) {
-    latest.report(error, () => log(error.message)); // the SDK says no more than that it timed out
+    latest.report(error, () => log(error.message));
     if (error instanceof ConfigurationError) throw error;
-    return false;
   }
 }
 
