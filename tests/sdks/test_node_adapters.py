@@ -297,6 +297,15 @@ def test_flag_whose_large_segment_cannot_be_read_is_not_evaluated(sdk: str) -> N
         ]
 
 
+@pytest.mark.parametrize("sdk", [sdk for sdk in SDKS if provider_of(sdk) == "launchdarkly"])
+def test_flag_that_is_off_needs_no_segment(sdk: str) -> None:
+    """A kill switch works while a segment of its rules cannot be read."""
+    missing = stored(sdk, missing=["s"])
+    missing["flags"][MAIN]["on"] = False
+    (response,) = play(sdk, task(sdk, stored=[missing]))
+    assert served(response) == ["mixed"]
+
+
 @pytest.mark.parametrize("sdk", ["split-browser", "split-server"])
 def test_splits_flag_sets_are_those_that_the_source_fetches(sdk: str) -> None:
     """A flag names all of its sets, but another set would lack other flags."""

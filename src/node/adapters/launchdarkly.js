@@ -201,6 +201,7 @@ function unread(snapshot, section, key, seen = new Set()) {
   seen.add(place);
   if (section === "segments" && !snapshot.hasSegment(key)) return key;
   const item = snapshot.item(section, key);
+  if (section === "flags" && item?.on === false) return undefined; // its off variation needs none
   const clauses = (item?.rules ?? []).flatMap((rule) => rule.clauses ?? []);
   const needed = clauses.filter(({ op }) => op === "segmentMatch").flatMap(({ values }) => values);
   const places = [
