@@ -60,6 +60,10 @@ class Rollout {
   constructor(snapshot, earlier) {
     const [number] = snapshot.keys("deployments");
     const deployment = snapshot.item("deployments", number);
+    const { ConfigurationVersion: version, PreviousVersion: previous, RemovedFlags = [] } = deployment;
+    if (![number, version, previous].every((text) => /^\d+$/.test(text))) {
+      throw new TypeError("a deployment has no number or versions");
+    }
     this.snapshot = snapshot;
     this.number = Number(number);
     this.domain = Buffer.from(`flagstore:deployment:${snapshot.meta.profile ?? ""}:${number}:`);
@@ -67,7 +71,7 @@ class Rollout {
     this.progress = NONE;
     this.reached = earlier?.number === this.number ? earlier.reached : 0;
     /** The flag set of the new version. */
-    this.new = newVersion(snapshot, number, deployment.RemovedFlags ?? []);
+    this.new = newVersion(snapshot, number, RemovedFlags);
   }
 
   /**
