@@ -709,6 +709,14 @@ describe("a flag set", () => {
       assert.equal(rig.client.current().text(name, name), undefined);
       assert.deepEqual(rig.client.current().keys(name), []);
       assert.deepEqual(rig.client.current().items(name), []);
+  test("what is no string is no key", async () => {
+    const snapshot = (await Rig.loaded()).client.current();
+    for (const key of [undefined, null, 1, {}]) {
+      assert.equal(snapshot.item("flags", key), undefined);
+      assert.equal(snapshot.text("flags", key), undefined);
+    }
+  });
+
     }
   });
 });

@@ -120,12 +120,14 @@ class Snapshot {
   }
 
   text(section, key) {
+    if (typeof key !== "string") return undefined;
     const text = this.#body.text(section, key);
     if (text !== undefined || !this.#isLarge(section, key)) return text;
     return this.#inMemory(key).text();
   }
 
   item(section, key) {
+    if (typeof key !== "string") return undefined;
     if (this.#isLarge(section, key)) return this.#inMemory(key).item();
     const kept = this.#kept(section);
     if (kept.has(key)) return kept.get(key);
