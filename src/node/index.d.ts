@@ -57,7 +57,8 @@ export class Client {
    *
    * @param options.segments Also read the large segments that are not in memory, so that
    *   `item("segments", key)` has them. Those that cannot be read now stay missing: this does not
-   *   reject. Each waits for 240 ms at most, until one times out; none for the next 5 s.
+   *   reject. Each waits for 240 ms at most (up to 2 s if data was arriving the last time), until one
+   *   times out; none for the next 5 s.
    * @throws NotLoadedError while nothing has been loaded ever; a subclass names the reason.
    */
   snapshot(options?: { segments?: boolean }): Promise<Snapshot>;

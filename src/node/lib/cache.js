@@ -119,7 +119,7 @@ class SnapshotCache {
 
   /** Close the connection to the store. Idempotent. */
   close() {
-    this.#store?.close();
+    void this.#turns.take(async () => this.#store?.close(), FIRST_LOAD_S);
   }
 
   /** Return how often the store has asked to slow down. */
@@ -159,11 +159,12 @@ class SnapshotCache {
   }
 
   async #firstLoad() {
+    const deadline = this.#monotonic() + FIRST_LOAD_S;
     await this.#preloading;
     if (this.current !== undefined) return;
     if (this.#error !== undefined && !this.#isDue()) throw this.#error;
     try {
-      await this.#loadInTurn(this.#monotonic() + FIRST_LOAD_S);
+      await this.#loadInTurn(deadline);
     } catch (error) {
       if (error instanceof ConfigurationError) throw error;
       const reason = notLoaded(error);
@@ -175,7 +176,8 @@ class SnapshotCache {
   /** Load the first flag set by a deadline, which includes the wait for the turn. */
   async #loadInTurn(deadline) {
     const found = await this.#turns.take(async () => {
-      if (this.current === undefined) await this.#loaded(await this.#load(deadline));
+      const begun = this.#now();
+      if (this.current === undefined) await this.#loaded(await this.#load(deadline), begun);
       return this.current;
     }, deadline - this.#monotonic());
     if (found === undefined) {
@@ -189,9 +191,9 @@ class SnapshotCache {
     return found;
   }
 
-  async #loaded(found) {
+  async #loaded(found, begun) {
     this.current = found;
-    this.#succeeded();
+    this.#succeeded(begun);
     // The source state knows who has which version.
     if (found.twoVersions) await this.#refresh(found);
   }
@@ -204,19 +206,19 @@ class SnapshotCache {
 
   /** Check for a newer flag set, and load it. Never rejects. */
   async #refresh(current) {
-    const budgetS = this.#budgetS;
+    const [budgetS, begun] = [this.#budgetS, this.#now()];
     this.#budgetS = REFRESH_S;
     try {
-      await this.#ask(current, this.#monotonic() + budgetS);
+      await this.#ask(current, this.#monotonic() + budgetS, begun);
     } catch (error) {
       this.#budgetS = nextBudget(budgetS, error);
       this.#failed(notLoaded(error));
       return;
     }
-    this.#succeeded();
+    this.#succeeded(begun);
   }
 
-  async #ask(current, deadline) {
+  async #ask(current, deadline, begun) {
     const loader = this.#opened();
     let state = await loader.state(deadline);
     const goesBack =
@@ -226,7 +228,7 @@ class SnapshotCache {
     if (goesBack) state = await loader.state(deadline, { consistent: true });
     if (samePublication(state.publication, current)) {
       this.checkedAt = Math.max(this.checkedAt, state.checkedAt);
-      this.#hear();
+      this.#heard = begun;
       current.progress = state.deployment;
       await this.#replace(current.standIns.size ? current.again() : current, current, deadline);
       return;
@@ -239,7 +241,7 @@ class SnapshotCache {
         consistent: goesBack,
       }));
     this.checkedAt = state.checkedAt;
-    this.#hear();
+    this.#heard = begun;
     found.progress = state.deployment;
     // A restored source state may be older than the snapshot record.
     if (samePublication(found, current)) return;
@@ -271,20 +273,21 @@ class SnapshotCache {
     return this.#clock() >= this.#due.wall || this.#monotonic() >= this.#due.monotonic;
   }
 
-  #askAgainIn(seconds) {
-    this.#due = { wall: this.#clock() + seconds, monotonic: this.#monotonic() + seconds };
+  #now() {
+    return { wall: this.#clock(), monotonic: this.#monotonic() };
   }
 
-  #hear() {
-    this.#heard = { wall: this.#clock(), monotonic: this.#monotonic() };
+  #askAgainIn(seconds, { wall, monotonic } = this.#now()) {
+    this.#due = { wall: wall + seconds, monotonic: monotonic + seconds };
   }
 
-  #succeeded() {
+  /** Succeed with a read that began then: a process may be frozen before the response arrives. */
+  #succeeded(begun) {
     this.#failures = this.#kept = 0;
     this.stale = false;
     this.#error = undefined;
-    this.#hear();
-    this.#askAgainIn(between(0.9 * this.#ttlS, 1.1 * this.#ttlS));
+    this.#heard = begun;
+    this.#askAgainIn(between(0.9 * this.#ttlS, 1.1 * this.#ttlS), begun);
     if (this.#stalenessLogged) {
       this.#stalenessLogged = false;
       log(`flags of '${this.#source}' are fresh again`);

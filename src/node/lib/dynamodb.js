@@ -54,7 +54,9 @@ function openReader(environ, { table, region, endpoint } = {}) {
       );
     }
   }
-  if (environ.FLAGSTORE_OVERRIDES) log("FLAGSTORE_OVERRIDES is set, but has no effect in Node.js");
+  for (const name of ["FLAGSTORE_OVERRIDES", "FLAGSTORE_BOOTSTRAP"]) {
+    if (environ[name]) log(`${name} is set, but has no effect in Node.js`);
+  }
   const named = table || environ.FLAGSTORE_TABLE;
   if (!named) {
     throw new ConfigurationError(

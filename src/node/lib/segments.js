@@ -112,17 +112,13 @@ class Segments {
       if (pause !== undefined && this.#monotonic() < pause.until) throw pause.error;
     }
     const by = deadline ?? this.#monotonic() + this.#budgetS;
+    let held;
     try {
-      const held = await this.#turns.take(
-        () => this.#readOne(segment, by),
-        by - this.#monotonic(),
-      );
-      if (held === undefined) {
-        throw new StoreUnavailableError("another call is still reading for this source");
+      held = await this.#turns.take(() => this.#readOne(segment, by), by - this.#monotonic());
+      if (held !== undefined) {
+        this.#budgetS = REFRESH_S;
+        this.#pauses.delete(ALL);
       }
-      this.#budgetS = REFRESH_S;
-      this.#pauses.delete(ALL);
-      return held;
     } catch (cause) {
       if (cause instanceof ConfigurationError) throw cause;
       const error = notLoaded(cause);
@@ -130,6 +126,8 @@ class Segments {
       if (deadline === undefined) this.#pause(digest, error);
       throw error;
     }
+    if (held !== undefined) return held;
+    throw new StoreUnavailableError("another call is still reading for this source");
   }
 
   #pause(digest, error) {
