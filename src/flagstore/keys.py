@@ -255,6 +255,10 @@ class SourceState(NamedTuple):
         return [Version(*entry) for entry in json.loads(self.history)]
 
 
+_SNAPSHOT_TYPES = (int, str, str, str, int, bytes, str, int, bytes, str, str)
+"""Of the snapshot record's attributes, in order."""
+
+
 class SnapshotRecord(NamedTuple):
     """The record that holds a snapshot, or names its chunks."""
 
@@ -275,13 +279,17 @@ class SnapshotRecord(NamedTuple):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "SnapshotRecord":
-        """Read a store's record; raise CorruptSnapshotError if attributes are missing."""
+        """Read a store's record; raise CorruptSnapshotError for missing or damaged attributes."""
         try:
-            return cls(**{name: record[name] for name in cls._fields if name in record})
+            made = cls(**{name: record[name] for name in cls._fields if name in record})
         except TypeError as error:
             raise CorruptSnapshotError(
                 f"attributes are missing in the snapshot record: {sorted(record)}"
             ) from error
+        for name, value, kind in zip(cls._fields, made, _SNAPSHOT_TYPES, strict=True):
+            if not isinstance(value, kind):
+                raise CorruptSnapshotError(f"{name} of the snapshot record has another type")
+        return made
 
     @property
     def publication(self) -> Publication:
@@ -298,8 +306,16 @@ class SnapshotRecord(NamedTuple):
         return {**key._asdict(), **values}
 
     def stored_chunks(self) -> tuple[str, int]:
-        """Return the prefix of the chunks' keys and their number; ("", 0) without chunks."""
+        """Return the prefix of the chunks' keys and their number; ("", 0) without chunks.
+
+        Raises:
+            CorruptSnapshotError: if they are damaged.
+        """
         if not self.chunks:
             return "", 0
-        token, number = json.loads(self.chunks)
-        return chunks_prefix(int(token), self.index_digest), int(number)
+        try:
+            token, number = json.loads(self.chunks)
+            return chunks_prefix(int(token), self.index_digest), int(number)
+        except (TypeError, ValueError) as error:
+            message = "the snapshot record does not say where its chunks are"
+            raise CorruptSnapshotError(message) from error

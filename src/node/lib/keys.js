@@ -168,7 +168,8 @@ function isOfType(value, type) {
 
 function parseCounts(text) {
   const counts = parse(text);
-  if (counts === null || typeof counts !== "object" || Array.isArray(counts)) {
+  const isObject = counts !== null && typeof counts === "object" && !Array.isArray(counts);
+  if (!isObject || !Object.values(counts).every(Number.isInteger)) {
     throw new CorruptSnapshotError("the counts of the snapshot record are not an object");
   }
   return Object.freeze(counts); // it is handed out
