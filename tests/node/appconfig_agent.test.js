@@ -227,10 +227,10 @@ test("without flags, the reason is the response", async () => {
 // -- gradual deployments
 // ---------------------------------------------------------------------------
 
-function deployed(progress, newLimit = 2) {
+function deployed(progress, newLimit = 2, more = {}) {
   const flags = flagsOf({ a: { enabled: true, limit: 1 }, gone: { enabled: true } });
   const newFlags = flagsOf({ a: { enabled: true, limit: newLimit }, added: { enabled: true } });
-  const fields = { ConfigurationVersion: "3", PreviousVersion: "2", RemovedFlags: ["gone"] };
+  const fields = { ConfigurationVersion: "3", PreviousVersion: "2", RemovedFlags: ["gone"], ...more };
   const deployments = flagsOf({ 7: fields });
   return { ...snapshotOf(META, { flags, new_flags: newFlags, deployments }), progress };
 }
@@ -288,6 +288,17 @@ test("a new flag set of a deployment replaces the one before", async () => {
   assert.equal((await ask()).body.a.limit, 2);
   set = deployed('[7,"DEPLOYING",100.0,100.0,0]', 3);
   assert.equal((await ask()).body.a.limit, 3);
+});
+
+test("a malformed deployment is for nobody", async () => {
+  for (const more of [
+    { ConfigurationVersion: "x" },
+    { PreviousVersion: undefined },
+    { RemovedFlags: null },
+  ]) {
+    const { ask } = await served(deployed('[7,"DEPLOYING",100.0,100.0,0]', 2, more));
+    assert.equal((await ask()).body.a.limit, 1);
+  }
 });
 
 test("a deployment that cannot be read is ignored, with a warning", async () => {

@@ -11,6 +11,7 @@ const { runInNewContext } = require("node:vm");
 const { deflateSync } = require("node:zlib");
 
 const flagstore = require("../../src/node/index.js");
+const { SnapshotCache } = require("../../src/node/lib/cache.js");
 const { contentDigest } = require("../../src/node/lib/deltas.js");
 const { Loader } = require("../../src/node/lib/loader.js");
 const { Turns } = require("../../src/node/lib/turns.js");
@@ -251,6 +252,17 @@ describe("time", () => {
     const rig = await Rig.loaded();
     rig.store.latencyS = 5;
     for (let time = 0; time < 3; time += 1) near(await rig.refresh(), REFRESH_S);
+  });
+
+  test("a first load that follows a failed preload takes 2 s with it", async () => {
+    const { clock, store } = new Rig();
+    store.latencyS = 5;
+    const times = { ttlS: 30, clock: clock.wall, monotonic: clock.monotonic };
+    const cache = new SnapshotCache("prod", { open: () => store, replicas: 1, ...times });
+    const before = clock.monotonic();
+    cache.preload(before + 2);
+    await assert.rejects(cache.snapshot(), NotLoadedError);
+    near(clock.monotonic() - before, 2);
   });
 
   test("flags are as old as the read that confirmed them, however late its response", async () => {
