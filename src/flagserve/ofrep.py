@@ -189,18 +189,11 @@ def kind_of(detail: Detail, view: View, snapshot: Snapshot) -> str:
     """Return the type of a flag that was evaluated, cached in the view."""
     name = detail.key
     if snapshot.two_versions:  # AppConfig: of the version that was evaluated
-        return _kind(name, snapshot, "new_flags" if _is_new(detail, snapshot) else "flags")
+        return _kind(name, snapshot, snapshot.section_of(name, detail.version))
     kind = view.known[name]
     if kind is None:
         kind = view.known[name] = _kind(name, snapshot, "flags")
     return kind
-
-
-def _is_new(detail: Detail, snapshot: Snapshot) -> bool:
-    (deployment,) = snapshot.texts("deployments").values()
-    if str(json.loads(deployment)["ConfigurationVersion"]) != str(detail.version):
-        return False
-    return snapshot.held("new_flags", detail.key) is not None
 
 
 def _kind(name: str, snapshot: Snapshot, section: str) -> str:

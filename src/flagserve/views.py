@@ -78,7 +78,7 @@ def weak(data: bytes) -> str:
 
 def _visible(snapshot: "Snapshot", sees: "Callable[[str], bool] | None") -> list[str]:
     if sees is None:
-        return sorted({*snapshot.keys(), *snapshot.keys("new_flags")})
+        return snapshot.keys_of_versions()
     marked = snapshot.snapshot_record.provider == LAUNCHDARKLY
     return [
         name

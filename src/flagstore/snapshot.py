@@ -146,6 +146,22 @@ class Snapshot:
         """Return an item in memory as JSON; None if there is none, or it is a large segment."""
         return self._body.text(section, key)
 
+    def section_of(self, flag: str, version: int | None = None) -> str:
+        """Return the section that has a flag: ``flags``, or in a gradual deployment ``new_flags``.
+
+        That of the configuration *version* that was evaluated; otherwise the previous version's, or
+        the new one's if only that has the flag.
+        """
+        if not self.two_versions or self.held("new_flags", flag) is None:
+            return "flags"
+        (deployment,) = self.texts("deployments").values()
+        is_new = str(json.loads(deployment)["ConfigurationVersion"]) == str(version)
+        return "new_flags" if is_new or self.held("flags", flag) is None else "flags"
+
+    def keys_of_versions(self) -> list[str]:
+        """Return the keys of all flags, those of a gradual deployment's new version included."""
+        return sorted({*self.keys(), *self.keys("new_flags")})
+
     def check_provider(self, provider: str, title: str) -> None:
         """Raise ConfigurationError if the flags are those of another provider."""
         found = self.snapshot_record.provider

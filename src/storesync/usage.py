@@ -269,7 +269,7 @@ class Collector:
 
 def _flag(snapshot: Snapshot, key: str) -> Json | None:
     """Return a flag of either version, during a gradual deployment; None if there is none."""
-    text = snapshot.held("flags", key) or snapshot.held("new_flags", key)
+    text = snapshot.held(snapshot.section_of(key), key)
     return None if text is None else json.loads(text)
 
 

@@ -16,9 +16,7 @@ from storesync.model import DEPLOYMENT, Changes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flagstore.flags import Detail
     from flagstore.keys import SourceState
-    from flagstore.snapshot import Snapshot
     from storesync.cli.app import Operator
     from storesync.store import Store
 
@@ -261,7 +259,9 @@ def flag_of(
         message = f"no section {section!r} in source {name!r}"
         raise CommandError(Exit.NOT_FOUND, message, f"there are {', '.join(snapshot.counts)}")
     detail = None if context is None else flags.detail(flag, context)
-    item = _item(snapshot, section, flag, detail)
+    if section == FLAGS:
+        section = snapshot.section_of(flag, detail.version if detail else None)
+    item = snapshot.item(section, flag)
     info = flags.info()
     origin = {
         "source": info.source,
@@ -277,25 +277,6 @@ def flag_of(
     if detail is not None:
         data["detail"] = detail._asdict()
     return data
-
-
-def _item(snapshot: Snapshot, section: str, flag: str, detail: Detail | None) -> Any:  # noqa: ANN401 - JSON
-    """Return an item; during a gradual deployment, that of the version that was evaluated.
-
-    Without an evaluation, or if the new version has removed it, the previous version's; the new
-    one's if only that has the flag.
-    """
-    if section == FLAGS and flag in snapshot.keys("new_flags"):
-        (deployment,) = snapshot.texts("deployments").values()
-        new = json.loads(deployment)["ConfigurationVersion"]
-        if flag not in snapshot or (detail and str(detail.version) == str(new)):
-            return snapshot.item("new_flags", flag)
-    return snapshot.item(section, flag)
-
-
-def keys_of(snapshot: Snapshot) -> list[str]:
-    """Return the keys of all flags, those of a gradual deployment's new version included."""
-    return sorted({*snapshot.keys(), *snapshot.keys("new_flags")})
 
 
 def origin_line(origin: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storesync.cli.app import command, source_argument, storesync
-from storesync.cli.inspect import keys_of
 from storesync.cli.screen import duration, table, timestamp
 from storesync.usage_records import DAY_S, UsageRecords
 
@@ -56,7 +55,7 @@ def usage_of(operator: Operator, name: str, days: int) -> tuple[dict[str, Any], 
     uses = dict(UsageRecords(aws, deployment.table, operator.clock).uses(name))
     now_s = operator.now_ms() // 1000
     flags: list[dict[str, Any]] = []
-    for key in keys_of(snapshot):
+    for key in snapshot.keys_of_versions():
         use = uses.get(key)
         variants = dict(sorted(use.variants.items())) if use else {}
         flags.append(
@@ -76,13 +75,16 @@ def usage_of(operator: Operator, name: str, days: int) -> tuple[dict[str, Any], 
 
 def usage_rows(data: Mapping[str, Any], snapshot: Snapshot, now_s: int) -> list[tuple[object, ...]]:
     """Return the cells of each flag, below the headers ``USAGE``."""
-    flags = snapshot.texts("new_flags") | snapshot.texts("flags")
+
+    def item(key: str) -> Any:  # noqa: ANN401 - JSON
+        return snapshot.item(snapshot.section_of(key), key)
+
     return [
         (
             each["key"],
             _ago(each["last_used"], now_s),
             ", ".join(
-                f"{_variant(name, json.loads(flags[each['key']]))} {_ago(at, now_s)}"
+                f"{_variant(name, item(each['key']))} {_ago(at, now_s)}"
                 for name, at in each["variants"].items()
             ),
         )

@@ -42,7 +42,10 @@ def _status(operator: Operator, given: Given) -> tuple[Any, Shown]:
 
 def _flags(operator: Operator, given: Given) -> tuple[Any, Shown]:
     source = operator.source(_text(given, "source"))
-    return {"source": source.name, "flags": inspect.keys_of(operator.reader(source).snapshot())}, {}
+    return {
+        "source": source.name,
+        "flags": operator.reader(source).snapshot().keys_of_versions(),
+    }, {}
 
 
 def _flag(operator: Operator, given: Given) -> tuple[Any, Shown]:
