@@ -144,10 +144,13 @@ class Operator:
 
     def request_sync(self, name: str) -> bool:
         """Queue a sync request for a source; return False if the queue is not known."""
-        url = self.deployment.queue_url
+        return self.queue(SyncRequest(name, trigger="webhook"))
+
+    def queue(self, request: SyncRequest, delay_s: int = 0) -> bool:
+        """Put a sync request on the queue; return False if the queue is not known."""
+        url, message = self.deployment.queue_url, request.message()
         if url:
-            message = SyncRequest(name, trigger="webhook").message()
-            self.aws("sqs").send_message(QueueUrl=url, MessageBody=message)
+            self.aws("sqs").send_message(QueueUrl=url, MessageBody=message, DelaySeconds=delay_s)
         return bool(url)
 
     def now_ms(self) -> int:

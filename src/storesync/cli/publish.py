@@ -85,18 +85,13 @@ def _sync(
 
 def _queue_check(operator: Operator, source: str, due: int) -> bool:
     """Queue the next check of a gradual deployment; return whether that succeeded."""
-    url = operator.deployment.queue_url
-    message = SyncRequest(source, (), due, "followup").message()
-    delay = ceil((due - operator.now_ms()) / 1000)
+    delay_s = ceil((due - operator.now_ms()) / 1000)
     try:
-        if url:
-            sqs = operator.aws("sqs")
-            sqs.send_message(QueueUrl=url, MessageBody=message, DelaySeconds=delay)
+        return operator.queue(SyncRequest(source, (), due, "followup"), delay_s)
     except (BotoCoreError, ClientError) as error:
         problem = "no further check of a gradual deployment: the schedule will continue"
         operator.screen.note(f"{source}: {problem}: {error}")
         return False
-    return bool(url)
 
 
 def _report(report: Report) -> dict[str, Any]:
