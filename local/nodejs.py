@@ -14,7 +14,8 @@ MODULES = REPOSITORY / "tests" / "sdks" / "node" / "node_modules"
 def command() -> str:
     """Return Lambda's version, if it is beside the SDKs, or else this machine's; "" if neither.
 
-    :raises FileNotFoundError: `LAMBDA_NODE` asks for a version that is not beside the SDKs.
+    Raises:
+        FileNotFoundError: if `LAMBDA_NODE` asks for a version that is not beside the SDKs.
     """
     version = os.environ.get("LAMBDA_NODE", "")
     ours = [str(path) for path in MODULES.glob(f"node-{version or 24}-linux-*/bin/node")]

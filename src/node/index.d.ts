@@ -10,8 +10,8 @@
  *   first use of the client throws ConfigurationError.
  * @param options In the first call with this name.
  * @throws ConfigurationError if a name, an option, `FLAGSTORE_PRELOAD`, `FLAGSTORE_USAGE` or
- *   `FLAGSTORE_SNAPSHOT_REPLICAS` is invalid, or the client exists with other options. If another variable is missing or not supported here
- *   (`FLAGSTORE_REDIS_URL`, `FLAGSTORE_FILE`), the first use says so.
+ *   `FLAGSTORE_SNAPSHOT_REPLICAS` is invalid, or the client exists with other options. If another variable
+ *   is missing or not supported here (`FLAGSTORE_REDIS_URL`, `FLAGSTORE_FILE`), the first use says so.
  */
 export function client(source?: string, options?: Options): Client;
 

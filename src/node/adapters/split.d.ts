@@ -41,7 +41,8 @@ import type { Client } from "../index.js";
  * The SDK returns `control` until there are flags, and for a flag that needs a large segment that
  * could not be read. If nothing can be loaded, the reason is logged, and evaluations try again as often
  * as the client reads; `whenReady()` resolves all the same. (It rejects for another provider's flags, after
- * `startup.readyTimeout`, 10 s: an awaited `ready()` never ends then.) `destroy()` ends its timers, without which scripts do not end.
+ * `startup.readyTimeout`, 10 s: an awaited `ready()` never ends then.) `destroy()` ends its timers, without
+ * which scripts do not end.
  *
  * @param client of a source of Split's; it belongs to the caller, who closes it.
  */

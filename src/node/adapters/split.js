@@ -2,7 +2,6 @@
 
 /** Split's SDKs with pluggable storage, on a client's flags: see split.d.ts. */
 
-
 const { ConfigurationError } = require("../index.js");
 const { log } = require("../lib/log.js");
 const { Latest } = require("./latest.js");

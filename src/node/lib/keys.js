@@ -170,7 +170,7 @@ function parseCounts(text) {
   const counts = parse(text);
   const isObject = counts !== null && typeof counts === "object" && !Array.isArray(counts);
   if (!isObject || !Object.values(counts).every(Number.isInteger)) {
-    throw new CorruptSnapshotError("the counts of the snapshot record are not an object");
+    throw new CorruptSnapshotError("the counts of the snapshot record are not an object of numbers");
   }
   return Object.freeze(counts); // it is handed out
 }

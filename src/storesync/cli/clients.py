@@ -95,9 +95,8 @@ def add(
     """Allow a client to fetch flags from ServeFunction.
 
     A server key gets all flags of a source: of Unleash's their rules, by OFREP their values. A
-    browser key gets the values of the
-    flags it names (of LaunchDarkly's, those marked for browsers), for pages of the origins it
-    names; everyone who opens the page can read it.
+    browser key gets the values of the flags it names (of LaunchDarkly's, those marked for
+    browsers), for pages of the origins it names; everyone who opens the page can read it.
     Generates a secret and prints it once, unless --secret-file has one, such as the Unleash token
     that an application already uses. With --replace, options that are left out stay as they are.
     """
